@@ -1,0 +1,46 @@
+# make demo | test | bench | lint | build
+#
+# Each installs what it lacks first and says what that is; see .ci/setup. `make demo ARGS=--keep`
+# hands its arguments to the demo. More targets would be a shell farm: see .cargo/config.toml for
+# the aliases that run a part of the tests.
+
+SHELL := bash
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+# The same for every step: other flags or features would compile the dependencies once more.
+WORKSPACE := --workspace --locked --features writefence/failpoints
+
+# Setup comes first, and two of it would wait for the same package lock.
+.NOTPARALLEL:
+
+.PHONY: demo test bench lint build setup setup-build
+
+demo: build setup
+	target/release/writefence-demo $(ARGS)
+
+build: setup-build
+	cargo build --release --workspace --bins --locked
+
+# The binaries are built before the tests, which start them: cargo builds a package's binaries for
+# tests of that package only.
+test: lint setup
+	cargo build $(WORKSPACE) --bins
+	cargo test $(WORKSPACE)
+	cargo model
+	cargo interleavings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps
+
+lint: setup-build
+	cargo fmt --all --check
+	cargo lint
+	@if command -v cargo-deny >/dev/null; then cargo deny --locked check; \
+	else echo "cargo-deny is not installed: licences and advisories were not checked"; fi
+
+bench: setup
+	cargo bench --package writefence-benches --locked $(ARGS)
+
+setup:
+	@.ci/setup
+
+setup-build:
+	@.ci/setup build

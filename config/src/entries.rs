@@ -1,0 +1,238 @@
+//! A configuration written out again, key by key: what reload compares and a person reads.
+//!
+//! The list is complete, which a test holds against the table of keys. Passwords are in it so that
+//! a changed one is noticed, and print as `(secret)` or as the path of their file.
+
+use std::fmt::Display;
+
+use crate::config::Config;
+use crate::group::Group;
+use crate::keys::{Class, KEYS};
+use crate::passfile::Password;
+use crate::pg::{Listener, ListenerKind};
+use crate::units::{show_duration, show_size};
+use crate::upstream::{Observer, Region};
+use crate::value::Word;
+
+/// One key with its value.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// As in the table of keys.
+    pub(crate) pattern: String,
+    /// With the names of this file; listeners are named by their address.
+    pub(crate) path: String,
+    pub(crate) value: Value,
+}
+
+/// A value to compare and to show.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Plain(String),
+    Password(Password),
+}
+
+impl Entry {
+    /// The value as the file would have it.
+    pub(crate) fn shown(&self) -> String {
+        match &self.value {
+            Value::Plain(text) => text.clone(),
+            Value::Password(Password::File(file)) => file.path().display().to_string(),
+            Value::Password(Password::Value(_) | Password::None) => "(secret)".to_owned(),
+        }
+    }
+
+    /// When a change of it takes effect.
+    pub(crate) fn class(&self) -> Class {
+        let key = KEYS.iter().find(|key| key.path == self.pattern);
+        key.expect("every entry has its row in the table of keys")
+            .class
+    }
+}
+
+/// Entries below one path.
+struct Part<'o> {
+    out: &'o mut Vec<Entry>,
+    pattern: String,
+    path: String,
+}
+
+impl<'o> Part<'o> {
+    fn new(out: &'o mut Vec<Entry>, name: &str) -> Self {
+        Self {
+            out,
+            pattern: name.to_owned(),
+            path: name.to_owned(),
+        }
+    }
+
+    /// A listener's name is its address, which has dots of its own, so it stands in brackets.
+    fn listed(&mut self, key: &str, name: &str) -> Part<'_> {
+        let pattern = format!("{}.{key}.[]", self.pattern);
+        let path = format!("{}.{key}[{name}]", self.path);
+        Part {
+            out: self.out,
+            pattern,
+            path,
+        }
+    }
+
+    fn below(&mut self, pattern: &str, path: &str) -> Part<'_> {
+        let pattern = format!("{}.{pattern}", self.pattern);
+        let path = format!("{}.{path}", self.path);
+        Part {
+            out: self.out,
+            pattern,
+            path,
+        }
+    }
+
+    fn section(&mut self, name: &str) -> Part<'_> {
+        self.below(name, name)
+    }
+
+    fn put(&mut self, key: &str, value: impl Display) {
+        self.put_value(key, Value::Plain(value.to_string()));
+    }
+
+    fn put_some(&mut self, key: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.put(key, value);
+        }
+    }
+
+    fn put_password(&mut self, password: &Password) {
+        let key = match password {
+            Password::None => return,
+            Password::Value(_) => "password_env",
+            Password::File(_) => "passfile",
+        };
+        self.put_value(key, Value::Password(password.clone()));
+    }
+
+    fn put_value(&mut self, key: &str, value: Value) {
+        let pattern = format!("{}.{key}", self.pattern);
+        let path = format!("{}.{key}", self.path);
+        self.out.push(Entry {
+            pattern,
+            path,
+            value,
+        });
+    }
+}
+
+/// Every key of a configuration, in the order of the table of keys.
+pub(crate) fn entries(config: &Config) -> Vec<Entry> {
+    let mut out = Vec::new();
+    process(config, &mut out);
+    for group in &config.groups {
+        let (pattern, path) = ("group.*".to_owned(), format!("group.{}", group.name));
+        self::group(
+            group,
+            &mut Part {
+                out: &mut out,
+                pattern,
+                path,
+            },
+        );
+    }
+    out
+}
+
+fn process(config: &Config, out: &mut Vec<Entry>) {
+    let Config {
+        admin,
+        log,
+        limits,
+        groups: _,
+    } = config;
+    let mut to = Part::new(out, "admin");
+    to.put("socket", admin.socket.display());
+    to.put(
+        "listen",
+        admin
+            .listen
+            .map_or("off".to_owned(), |listen| listen.to_string()),
+    );
+    to.put("state_dir", admin.state_dir.display());
+    let mut to = Part::new(out, "log");
+    to.put("format", log.format.word());
+    to.put("level", log.level.word());
+    let mut to = Part::new(out, "limits");
+    to.put("sessions", limits.sessions);
+    to.put("login_timeout", show_duration(limits.login_timeout));
+    to.put("connect_timeout", show_duration(limits.connect_timeout));
+    to.put("held", limits.held);
+    to.put("held_bytes", show_size(limits.held_bytes));
+    to.put("release_burst", limits.release_burst);
+    to.put("moves", limits.moves);
+}
+
+fn group(group: &Group, to: &mut Part<'_>) {
+    to.put("primary", &group.primary);
+    for one in &group.regions {
+        region(one, &mut to.section("region").below("*", &one.name));
+    }
+    for one in &group.listeners {
+        listener(one, &mut to.listed("listen", &one.address().to_string()));
+    }
+    let mut sql = to.section("sql");
+    sql.put("track_xid", group.sql.track_xid);
+    sql.put(
+        "pass",
+        group
+            .sql
+            .pass
+            .iter()
+            .map(|effect| effect.word())
+            .collect::<Vec<_>>()
+            .join(", "),
+    );
+    sql.section("functions")
+        .put("volatile", group.sql.volatile.word());
+    observer(&group.observer, &mut to.section("observer"));
+    to.section("driver").put("kind", group.driver.word());
+    times(group, to);
+}
+
+fn region(region: &Region, to: &mut Part<'_>) {
+    to.put("postgres", &region.postgres);
+    to.put_some("http", region.http.as_ref());
+    to.put_some("user", region.user.as_ref());
+    to.put_password(&region.password);
+}
+
+fn listener(listener: &Listener, to: &mut Part<'_>) {
+    let Listener::Postgres(listener) = listener;
+    to.put("kind", ListenerKind::Postgres.word());
+    to.put("address", listener.address);
+    to.put("auth", listener.auth.word());
+    to.put("sqlstate", listener.sqlstate.word());
+}
+
+fn observer(observer: &Observer, to: &mut Part<'_>) {
+    to.put("user", &observer.user);
+    to.put("database", &observer.database);
+    to.put_password(&observer.password);
+    to.put("interval", show_duration(observer.interval));
+    to.put("timeout", show_duration(observer.timeout));
+}
+
+fn times(group: &Group, to: &mut Part<'_>) {
+    let mut fence = to.section("fence");
+    fence.put("answer", group.fence.answer.word());
+    fence.put("hold", show_duration(group.fence.hold));
+    fence.put("begin", group.fence.begin.word());
+    fence.put("order", group.fence.order.word());
+    fence.put("scope", group.fence.scope.word());
+    fence.put("http_deadline", show_duration(group.fence.http_deadline));
+    let mut drain = to.section("drain");
+    drain.put("grace", show_duration(group.drain.grace));
+    drain.put("deadline", show_duration(group.drain.deadline));
+    to.section("run")
+        .put("budget", show_duration(group.run.budget));
+    to.section("reads")
+        .put("max_lag", show_duration(group.reads.max_lag));
+    let mut objectives = to.section("objectives");
+    objectives.put_some("rto", group.objectives.rto.map(show_duration));
+    objectives.put_some("rpo", group.objectives.rpo.map(show_duration));
+}

@@ -1,0 +1,145 @@
+//! Regions, the servers in them, and our own login to those servers.
+//!
+//! A region's `postgres` is written like a libpq keyword string, because that is what an operator
+//! has at hand; only what we use of it is accepted, and everything else is refused by name.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::address;
+use crate::defaults;
+use crate::passfile::Password;
+use crate::raw::{Findings, Section};
+use crate::units;
+use crate::value::{self, Word};
+
+/// One upstream server address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// A host name or an IP address, as written.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// `[group.X.region.Y]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// The region's name, unique in its group.
+    pub name: String,
+    /// Its PostgreSQL server.
+    pub postgres: Endpoint,
+    /// Its HTTP origin; kept for the http front, unused without one.
+    pub http: Option<String>,
+    /// The user all sessions log in as upstream; none: the session's own.
+    pub user: Option<String>,
+    /// The password for that login.
+    pub password: Password,
+}
+
+/// `[group.X.observer]`: our own login for probes, evidence and promotion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observer {
+    /// The role; promotion and the barrier need a superuser or the rights that `preflight` names.
+    pub user: String,
+    /// The database to log in to.
+    pub database: String,
+    /// The password for that login.
+    pub password: Password,
+    /// Time between two probes of one server.
+    pub interval: Duration,
+    /// A probe without an answer for this long has failed.
+    pub timeout: Duration,
+}
+
+/// `[group.X.driver]`: how a candidate is observed and promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// By SQL through the observer's login.
+    Postgres,
+}
+
+/// `[group.X.reads]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reads {
+    /// A region further behind than this serves no reads in the primary's stead.
+    pub max_lag: Duration,
+}
+
+/// `[group.X.objectives]`: what a report measures a run against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objectives {
+    /// The longest write gap that is acceptable.
+    pub rto: Option<Duration>,
+    /// The most recent data, in time, that may be lost.
+    pub rpo: Option<Duration>,
+}
+
+impl Region {
+    /// Reads one region; `None` if it has a problem.
+    pub(crate) fn read(
+        name: String,
+        section: &Section<'_>,
+        found: &mut Findings<'_>,
+    ) -> Option<Self> {
+        let example = "\"host=NAME port=5432\"";
+        let postgres = section.require("postgres", found, example, address::postgres);
+        let user = section.read("user", found, value::text("a role's name"));
+        let http = section.read("http", found, address::http);
+        let password = Password::read(section, found);
+        Some(Self {
+            name,
+            postgres: postgres?,
+            http,
+            user,
+            password,
+        })
+    }
+}
+
+impl Observer {
+    pub(crate) fn read(section: &Section<'_>, found: &mut Findings<'_>) -> Self {
+        let user = section.read("user", found, value::text("a role's name"));
+        let database = section.read("database", found, value::text("a database's name"));
+        Self {
+            user: user.unwrap_or_else(|| defaults::OBSERVER_USER.to_owned()),
+            database: database.unwrap_or_else(|| defaults::OBSERVER_DATABASE.to_owned()),
+            password: Password::read(section, found),
+            interval: section.duration("interval", &defaults::OBSERVER_INTERVAL, found),
+            timeout: section.duration("timeout", &defaults::OBSERVER_TIMEOUT, found),
+        }
+    }
+}
+
+impl Reads {
+    pub(crate) fn read(section: &Section<'_>, found: &mut Findings<'_>) -> Self {
+        Self {
+            max_lag: section.duration("max_lag", &defaults::MAX_LAG, found),
+        }
+    }
+}
+
+impl Objectives {
+    pub(crate) fn read(section: &Section<'_>, found: &mut Findings<'_>) -> Self {
+        let mut objective = |key| section.read(key, found, units::duration(&defaults::OBJECTIVE));
+        Self {
+            rto: objective("rto"),
+            rpo: objective("rpo"),
+        }
+    }
+}
+
+impl Word for Driver {
+    const WORDS: &'static [(&'static str, Self)] = &[("postgres", Self::Postgres)];
+    const LATER: &'static [&'static str] = &["patroni", "command"];
+}

@@ -1,0 +1,424 @@
+//! The daemon put together, in one visible order, and taken apart again.
+//!
+//! State first (lock, phases, journals), then the gates at their epochs, then control, then the
+//! admin socket, so that an operator can look before any client comes; the fronts last. The end
+//! goes the other way round.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use writefence_admin::api::{ApiError, Code, ReloadReport};
+use writefence_config::{self as config, Config, Listener, Loaded, Volatile, reload};
+
+use crate::control::{Boot, Daemon, GroupParts, ObserverLogin, Settings, chain};
+use crate::error::StartError;
+use crate::fleet::{Incarnation, LocalStore, Start, Store};
+use crate::gate::{Gate, Lane, Limits, Phase};
+use crate::group::{self, Group, Logins};
+use crate::pg::classify::{Effect, Policy};
+use crate::pg::listener;
+use crate::sessions::Sessions;
+use crate::shutdown::{Shutdown, Tasks, pair};
+use crate::telemetry::{Ready, router, start_log};
+use crate::unknown::UnknownLedger;
+use crate::upstream::{Endpoint, Region, Target, Targets};
+
+/// How long sessions, runs and calls get to come to rest at the end.
+const REST: Duration = Duration::from_secs(8);
+
+/// How long a statement waits for a server that cannot be reached. Longer than a server's restart,
+/// shorter than most clients' patience.
+const REACH: Duration = Duration::from_secs(10);
+
+/// What a refused client is told to wait.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps the daemon from starting.
+pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
+    let config = loaded.config;
+    start_log(&config.log);
+    for warning in &loaded.warnings {
+        tracing::warn!(%warning, "configuration");
+    }
+    raise_file_limit();
+    let (stopper, stop) = pair();
+    let tasks = Tasks::default();
+    let names: Vec<String> = config
+        .groups
+        .iter()
+        .map(|group| group.name.clone())
+        .collect();
+    let (store, start) = LocalStore::open(&config.admin.state_dir, &names)?;
+    let store = Arc::new(store);
+
+    let mut groups = Vec::new();
+    let mut desks = Vec::new();
+    for section in &config.groups {
+        let built = build(&config, section, &store, &start)?;
+        let parts = GroupParts {
+            group: Arc::clone(&built.group),
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            scope: format!("{}/{}", store.id(), section.name),
+            settings: Settings::from(section),
+            log: Arc::clone(&built.log),
+            left: built.left,
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        };
+        let login = observer_login(section.observer.clone());
+        let opened = crate::control::open(parts, built.boot, login).await;
+        let failed = |source| StartError::Group {
+            group: section.name.clone(),
+            source,
+        };
+        desks.push(opened.map_err(failed)?);
+        groups.push((built.group, built.log));
+    }
+    let reloader = reloader(path, config.clone(), &desks);
+    let daemon = Arc::new(Daemon::new(
+        desks,
+        Arc::clone(&store) as Arc<dyn Store>,
+        Box::new(reloader),
+    ));
+
+    let socket =
+        writefence_admin::server::bind(&config.admin.socket).map_err(StartError::Socket)?;
+    let (control, mut ended) = (Arc::clone(&daemon), stop.clone());
+    tasks.spawn(async move {
+        writefence_admin::server::serve(socket, control, async move { ended.stopping().await })
+            .await;
+    });
+    let started = Arc::new(AtomicBool::new(false));
+    if let Some(address) = config.admin.listen {
+        let ready = Ready {
+            started: Arc::clone(&started),
+            stop: stop.clone(),
+        };
+        watch_page(&tasks, address, Arc::clone(&daemon), ready, stop.clone()).await?;
+    }
+    for (section, (group, _)) in config.groups.iter().zip(&groups) {
+        for front in &section.listeners {
+            let listener = bind(front.address()).await?;
+            let (group, stop) = (Arc::clone(group), stop.receiver());
+            tracing::info!(group = %group.name, address = %front.address(), "listening");
+            tasks.spawn(async move {
+                first_word(&group).await;
+                listener::serve(group, listener, stop).await;
+            });
+        }
+    }
+    started.store(true, Ordering::Relaxed);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), incarnation = %start.incarnation, "started");
+
+    until_told(&daemon).await?;
+    tracing::info!("stopping");
+    stopper.stop();
+    let left = tasks.ended(REST).await;
+    finish(&store, &groups, left);
+    let _ = std::fs::remove_file(&config.admin.socket);
+    Ok(())
+}
+
+/// Whether the group opens is decided in milliseconds where its servers answer; connections wait
+/// that long in the socket's queue, so that no first write is refused for being early.
+const FIRST_WORD: Duration = Duration::from_secs(1);
+
+async fn first_word(group: &Group) {
+    let mut watch = group.gate.watch();
+    let opened = async {
+        while group.gate.look(Lane::Sql).phase != Phase::Open {
+            watch.changed().await;
+        }
+    };
+    // Still fenced after that: then clients are to hear it.
+    let _ = tokio::time::timeout(FIRST_WORD, opened).await;
+}
+
+/// Marks the stop as clean if nothing of this life is left anywhere.
+fn finish(store: &LocalStore, groups: &[(Arc<Group>, Arc<Incarnation>)], left: usize) {
+    let settled = groups.iter().all(|(group, log)| {
+        group.sessions.is_empty() && group.gate.unknown() == 0 && log.is_settled()
+    });
+    if !settled || left > 0 {
+        tracing::warn!(
+            tasks = left,
+            "stopped with work left: the next start looks for it"
+        );
+        return;
+    }
+    match store.stopped_clean() {
+        Ok(()) => tracing::info!("stopped"),
+        Err(error) => tracing::error!(error = %chain(&error), "the stop is not marked as clean"),
+    }
+}
+
+/// SIGHUP reloads, SIGTERM and SIGINT end the wait.
+async fn until_told(daemon: &Daemon) -> Result<(), StartError> {
+    let on = |kind| {
+        signal(kind).map_err(|source| StartError::System {
+            what: "listen for signals",
+            source,
+        })
+    };
+    let mut hangup = on(SignalKind::hangup())?;
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut interrupt = on(SignalKind::interrupt())?;
+    loop {
+        // Every arm may be dropped: a signal that is not received here stays pending.
+        tokio::select! {
+            _ = hangup.recv() => match daemon.reload_now() {
+                Ok(report) => tracing::info!(
+                    applied = ?report.applied,
+                    needs_restart = ?report.needs_restart,
+                    "reloaded"
+                ),
+                Err(error) => tracing::error!(%error, "not reloaded"),
+            },
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
+}
+
+struct Built {
+    group: Arc<Group>,
+    boot: Boot,
+    log: Arc<Incarnation>,
+    left: crate::fleet::Predecessor,
+}
+
+fn build(
+    config: &Config,
+    section: &config::Group,
+    store: &Arc<LocalStore>,
+    start: &Start,
+) -> Result<Built, StartError> {
+    let name = &section.name;
+    let failed = |source| StartError::Group {
+        group: name.clone(),
+        source,
+    };
+    let boot = Boot::read(&**store, name, &section.primary).map_err(failed)?;
+    let regions: Vec<Target> = section.regions.iter().map(target).collect();
+    boot.check_regions(&regions).map_err(failed)?;
+    let (primary, identity) = boot.accepted();
+    let targets = Targets::new(regions, primary, identity)
+        .expect("the accepted region was looked for among these");
+    let limits = Limits {
+        held: config.limits.held,
+        held_bytes: config.limits.held_bytes,
+        release_burst: config.limits.release_burst,
+    };
+    let gate = Gate::new(limits, boot.epoch());
+    let path = store.unknown_path(name);
+    let unknown = UnknownLedger::open(&path).map_err(|source| StartError::Unknown {
+        path: path.display().to_string(),
+        source,
+    })?;
+    let (log, left) = store.incarnation(name, start)?;
+    let log = Arc::new(log);
+    let group = Arc::new(Group {
+        name: name.clone(),
+        gate,
+        targets: Arc::new(targets),
+        sessions: Arc::new(Sessions::default()),
+        unknown: Arc::new(unknown),
+        settings: front(config, section),
+        moves: Arc::new(Semaphore::new(config.limits.moves)),
+        logins: Box::new(Backends(Arc::clone(&log))),
+    });
+    Ok(Built {
+        group,
+        boot,
+        log,
+        left,
+    })
+}
+
+/// Tells the log of own backends what the sessions do.
+struct Backends(Arc<Incarnation>);
+
+impl Logins for Backends {
+    fn opened(&self, region: &str, pid: i32) {
+        self.0.opened(region, pid);
+    }
+
+    fn closed(&self, region: &str, pid: i32) {
+        self.0.closed(region, pid);
+    }
+}
+
+fn target(region: &config::Region) -> Target {
+    let (host, port) = (region.postgres.host.as_str(), region.postgres.port);
+    let user = region.user.clone();
+    let password = user
+        .as_deref()
+        .and_then(|user| region.password.lookup(host, port, "*", user));
+    Target {
+        region: Region::new(region.name.as_str()),
+        endpoint: Endpoint::new(host, port),
+        user,
+        password,
+        identity: None,
+        serial: 0,
+    }
+}
+
+fn observer_login(observer: config::Observer) -> impl Fn(&Target) -> ObserverLogin {
+    move |target| {
+        let (host, port) = (target.endpoint.host.as_str(), target.endpoint.port);
+        let password = observer
+            .password
+            .lookup(host, port, &observer.database, &observer.user);
+        ObserverLogin {
+            user: observer.user.clone(),
+            database: observer.database.clone(),
+            password,
+            timeout: observer.timeout,
+        }
+    }
+}
+
+fn front(config: &Config, section: &config::Group) -> group::Settings {
+    let sqlstate = section
+        .listeners
+        .iter()
+        .map(|Listener::Postgres(l)| l.sqlstate.code())
+        .next();
+    let pass = section
+        .sql
+        .pass
+        .iter()
+        .filter_map(|effect| effect.word().parse::<Effect>().ok());
+    group::Settings {
+        login_timeout: config.limits.connect_timeout,
+        startup_timeout: config.limits.login_timeout,
+        reach_timeout: REACH,
+        policy: Policy {
+            pass: pass.collect(),
+            strict: section.sql.volatile == Volatile::Refuse,
+        },
+        sqlstate: sqlstate.unwrap_or("25006"),
+        sessions: config.limits.sessions,
+        retry_after: RETRY_AFTER,
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| StartError::Listen { address, source })
+}
+
+async fn watch_page(
+    tasks: &Tasks,
+    address: SocketAddr,
+    daemon: Arc<Daemon>,
+    ready: Ready,
+    mut stop: Shutdown,
+) -> Result<(), StartError> {
+    let listener = bind(address).await?;
+    let page = router(daemon, ready);
+    tasks.spawn(async move {
+        let stopping = async move { stop.stopping().await };
+        // It is only looked at: a client that keeps its connection open must not hold up the end.
+        tokio::select! {
+            served = axum::serve(listener, page) => if let Err(error) = served {
+                tracing::error!(%error, "metrics and health are gone");
+            },
+            () = stopping => {}
+        }
+    });
+    Ok(())
+}
+
+/// Keys that control reads anew for each fence, run or probe. Others that a file may change are
+/// built into the fronts at the start in this version, and are said to need a restart.
+fn applies(key: &str) -> bool {
+    let parts = [
+        "fence.",
+        "drain.",
+        "run.",
+        "reads.",
+        "objectives.",
+        "observer.interval",
+    ];
+    let Some((_, rest)) = key
+        .strip_prefix("group.")
+        .and_then(|key| key.split_once('.'))
+    else {
+        return false;
+    };
+    parts.iter().any(|part| rest.starts_with(part))
+}
+
+fn reloader(
+    path: PathBuf,
+    config: Config,
+    desks: &[crate::control::Opened],
+) -> impl Fn() -> Result<ReloadReport, ApiError> + Send + Sync + use<> {
+    let desks = desks.to_vec();
+    let running = Mutex::new(config);
+    move || {
+        let new = load(&path)?;
+        let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = ReloadReport {
+            applied: Vec::new(),
+            needs_restart: Vec::new(),
+        };
+        for change in reload::diff(&running, &new) {
+            match change.class {
+                reload::Class::Live if applies(&change.key) => report.applied.push(change.key),
+                reload::Class::Live | reload::Class::Restart => {
+                    report.needs_restart.push(change.key);
+                }
+                // Means nothing to a group that has its state.
+                reload::Class::FirstStart => {}
+            }
+        }
+        for desk in &desks {
+            if let Some(section) = new.group(desk.name()) {
+                desk.set_settings(Settings::from(section));
+            }
+        }
+        // What needs a restart stays on the list until there is one.
+        for (was, is) in running.groups.iter_mut().filter_map(|was| {
+            let is = new.groups.iter().find(|is| is.name == was.name)?;
+            Some((was, is))
+        }) {
+            (was.fence, was.drain, was.run) = (is.fence.clone(), is.drain.clone(), is.run.clone());
+            (was.reads, was.objectives) = (is.reads.clone(), is.objectives.clone());
+            was.observer.interval = is.observer.interval;
+        }
+        Ok(report)
+    }
+}
+
+fn load(path: &Path) -> Result<Config, ApiError> {
+    let loaded = config::load(path);
+    loaded.map(|loaded| loaded.config).map_err(|problems| {
+        ApiError::new(Code::BadConfig, problems.to_string())
+            .hint("nothing was applied; `writefence check --config FILE` shows the same")
+    })
+}
+
+/// Each session needs two descriptors, and each move a third.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if setrlimit(Resource::Nofile, raised).is_err() {
+        tracing::warn!(current = ?limit.current, "the limit of open files stays");
+    }
+}

@@ -1,0 +1,84 @@
+//! Everything that belongs to the control of one group, in one place for the verbs and the steps.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, watch};
+use writefence_admin::api::{ApiError, Code, Run};
+
+use super::actor::Actor;
+use super::book::Book;
+use super::drains::Drains;
+use super::figures::Tally;
+use super::leftover::Leftover;
+use super::servers::{Own, Servers, Ticket};
+use super::settings::Settings;
+use crate::group::Group;
+use crate::shutdown::Tasks;
+use crate::upstream::Region;
+
+/// One group's control.
+pub(crate) struct Desk {
+    pub(crate) group: Arc<Group>,
+    pub(crate) settings: ArcSwap<Settings>,
+    pub(crate) servers: Arc<dyn Servers>,
+    pub(crate) book: Arc<Book>,
+    pub(crate) actor: Actor,
+    pub(crate) drains: Drains,
+    pub(crate) leftover: Arc<Leftover>,
+    pub(crate) tasks: Tasks,
+    pub(crate) tally: Arc<Tally>,
+    /// Why the group came up fenced, for status.
+    pub(crate) notice: ArcSwap<Option<String>>,
+    /// Why the run stands still, where no step's record says it.
+    pub(crate) trouble: ArcSwap<Option<ApiError>>,
+    /// One verb at a time decides what to do next.
+    pub(crate) verbs: Mutex<()>,
+    /// Tells the task that advances the run to stop at the next safe point.
+    pub(crate) halt: watch::Sender<bool>,
+}
+
+impl Desk {
+    /// The configured region of this name.
+    pub(crate) fn region(&self, name: &str) -> Result<Region, ApiError> {
+        let known = self.group.targets.regions();
+        if let Some(target) = known.iter().find(|target| target.region.as_str() == name) {
+            return Ok(target.region.clone());
+        }
+        let names: Vec<&str> = known.iter().map(|target| target.region.as_str()).collect();
+        Err(ApiError::new(
+            Code::WrongRegion,
+            format!("group {} has no region {name}", self.group.name),
+        )
+        .hint(format!("configured are {}", names.join(", "))))
+    }
+
+    /// The region of the accepted target.
+    pub(crate) fn accepted(&self) -> Region {
+        self.group.targets.accepted().region.clone()
+    }
+
+    /// The live or the last run as a document.
+    pub(crate) fn run(&self) -> Option<Run> {
+        let mut run = self.book.run()?;
+        if run.error.is_none() && !run.working && !run.state.is_final() {
+            run.error.clone_from(&self.trouble.load());
+        }
+        Some(run)
+    }
+
+    /// On whose behalf servers are touched now.
+    pub(crate) fn ticket(&self, run: &str) -> Ticket {
+        Ticket {
+            run: run.to_owned(),
+            epoch: self.actor.epoch().value(),
+            identity: self.group.targets.accepted().identity,
+        }
+    }
+
+    /// Our own logins in a region, asked anew each time the barrier looks.
+    pub(crate) fn own(&self, region: &Region) -> Own {
+        let (sessions, region) = (Arc::clone(&self.group.sessions), region.clone());
+        Arc::new(move || sessions.backends(&region))
+    }
+}

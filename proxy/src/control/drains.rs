@@ -1,0 +1,207 @@
+//! Drains as objects that operators can ask about.
+//!
+//! The gate's drain knows of permits and unknown outcomes of this daemon; here the sessions that a
+//! killed predecessor left are added. A drain says `drained` only when both are gone.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use writefence_admin::api::{self, DrainOutcome, LaneCounts, Straggler, StragglerKind, Timestamp};
+
+use super::figures::Tally;
+use super::leftover::Leftover;
+use crate::gate::{self, Lane};
+use crate::group::Group;
+use crate::shutdown::Tasks;
+
+/// Past drains that can still be asked about.
+const KEPT: usize = 16;
+
+/// The drains of a group.
+pub(crate) struct Drains {
+    group: Arc<Group>,
+    leftover: Arc<Leftover>,
+    tasks: Tasks,
+    tally: Arc<Tally>,
+    list: Mutex<VecDeque<Arc<Draining>>>,
+}
+
+/// One drain.
+pub(crate) struct Draining {
+    drain: Arc<gate::Drain>,
+    started: Timestamp,
+    deadline: Timestamp,
+    outcome: watch::Sender<Option<DrainOutcome>>,
+    /// Who was in flight when the time ran out.
+    stragglers: Mutex<Vec<Straggler>>,
+}
+
+impl Drains {
+    pub(crate) fn new(
+        group: Arc<Group>,
+        leftover: Arc<Leftover>,
+        tasks: Tasks,
+        tally: Arc<Tally>,
+    ) -> Self {
+        Self {
+            group,
+            leftover,
+            tasks,
+            tally,
+            list: Mutex::default(),
+        }
+    }
+
+    /// Starts a drain of both lanes; the one in force ends as superseded.
+    pub(crate) fn start(&self, deadline: Instant) -> Arc<Draining> {
+        let drain = self.group.gate.start_drain(None, deadline);
+        let started = Timestamp::now();
+        let left = deadline.saturating_duration_since(crate::clock::now());
+        let draining = Arc::new(Draining {
+            drain,
+            started,
+            deadline: Timestamp::new(started.as_system_time() + left),
+            outcome: watch::Sender::new(None),
+            stragglers: Mutex::default(),
+        });
+        let mut list = self.list();
+        list.push_back(Arc::clone(&draining));
+        if list.len() > KEPT {
+            list.pop_front();
+        }
+        drop(list);
+        let (told, group) = (Arc::clone(&draining), Arc::clone(&self.group));
+        let (leftover, tally) = (Arc::clone(&self.leftover), Arc::clone(&self.tally));
+        self.tasks.spawn(async move {
+            let outcome = told.settle(&leftover).await;
+            if outcome == DrainOutcome::TimedOut {
+                *lock(&told.stragglers) = stragglers(&group);
+            }
+            tally.drain(outcome);
+            told.outcome.send_replace(Some(outcome));
+        });
+        draining
+    }
+
+    /// The drain in force, or the last one.
+    pub(crate) fn last(&self) -> Option<Arc<Draining>> {
+        self.list().back().cloned()
+    }
+
+    /// The drain of this id.
+    pub(crate) fn find(&self, id: &str) -> Option<Arc<Draining>> {
+        self.list().iter().find(|d| d.id() == id).cloned()
+    }
+
+    /// A drain as a document.
+    pub(crate) fn document(&self, draining: &Draining) -> api::Drain {
+        let gate = &self.group.gate;
+        let outcome = *draining.outcome.borrow();
+        let kept = lock(&draining.stragglers).clone();
+        let over = outcome.is_some() && outcome != Some(DrainOutcome::TimedOut);
+        api::Drain {
+            id: draining.id(),
+            epoch: draining.drain.epoch().value(),
+            outcome,
+            started: draining.started,
+            deadline: Some(draining.deadline),
+            lanes: LaneCounts {
+                http: if over { 0 } else { gate.in_flight(Lane::Http) },
+                sql: if over { 0 } else { gate.in_flight(Lane::Sql) },
+            },
+            unknown: gate.unknown(),
+            stragglers: match outcome {
+                Some(DrainOutcome::TimedOut) => kept,
+                Some(_) => Vec::new(),
+                None => stragglers(&self.group),
+            },
+        }
+    }
+
+    fn list(&self) -> MutexGuard<'_, VecDeque<Arc<Draining>>> {
+        lock(&self.list)
+    }
+}
+
+impl Draining {
+    /// Its name within the group.
+    pub(crate) fn id(&self) -> String {
+        self.drain.id().to_string()
+    }
+
+    /// Whether it drains this epoch.
+    pub(crate) fn is_of(&self, epoch: gate::Epoch) -> bool {
+        self.drain.epoch() == epoch
+    }
+
+    /// Waits for the outcome. Safe to drop.
+    pub(crate) async fn ended(&self) -> DrainOutcome {
+        let mut outcome = self.outcome.subscribe();
+        match outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => (*outcome).unwrap_or(DrainOutcome::Superseded),
+            Err(_) => DrainOutcome::Superseded,
+        }
+    }
+
+    /// Waits for the outcome, at most this long.
+    pub(crate) async fn ended_within(&self, at_most: Duration) -> Option<DrainOutcome> {
+        tokio::time::timeout(at_most, self.ended()).await.ok()
+    }
+
+    /// The outcome, if there is one.
+    pub(crate) fn outcome(&self) -> Option<DrainOutcome> {
+        *self.outcome.borrow()
+    }
+
+    /// Unknown outcomes no longer block it.
+    pub(crate) fn accept_unknown(&self) {
+        self.drain.accept_unknown();
+    }
+
+    /// The gate's proof, once the outcome is a good one.
+    pub(crate) fn proof(&self) -> Option<gate::Drained> {
+        match self.outcome()? {
+            DrainOutcome::Drained | DrainOutcome::DrainedWithUnknown => self.drain.proof(),
+            DrainOutcome::TimedOut | DrainOutcome::Superseded => None,
+        }
+    }
+
+    async fn settle(&self, leftover: &Leftover) -> DrainOutcome {
+        let outcome = match self.drain.wait().await {
+            gate::Outcome::Drained => DrainOutcome::Drained,
+            gate::Outcome::DrainedWithUnknown => DrainOutcome::DrainedWithUnknown,
+            gate::Outcome::TimedOut => return DrainOutcome::TimedOut,
+            gate::Outcome::Superseded => return DrainOutcome::Superseded,
+        };
+        match timeout_at(self.drain.deadline(), leftover.gone()).await {
+            Ok(()) => outcome,
+            Err(_) => DrainOutcome::TimedOut,
+        }
+    }
+}
+
+/// Who holds a permit now.
+pub(crate) fn stragglers(group: &Group) -> Vec<Straggler> {
+    let all = group.sessions.snapshot();
+    let holders = all.into_iter().filter(|session| session.permitted);
+    holders
+        .map(|s| Straggler {
+            kind: StragglerKind::Sql,
+            id: s.id.to_string(),
+            user: Some(s.user),
+            database: Some(s.database),
+            client: Some(s.client.to_string()),
+            pid: s.backend.map(|(_, pid)| pid),
+            age_ms: u64::try_from(s.since.as_millis()).ok(),
+            state: Some(s.state.name().to_owned()),
+            digest: s.digest,
+        })
+        .collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,113 @@
+//! What a daemon does with what it finds: the phase of its first moment.
+//!
+//! Pure rules and the sentence that goes with each. A restart never opens what was fenced; a first
+//! start opens only on what all servers say together.
+
+use writefence_admin::runbook::{RunFacts, StepState};
+
+use crate::fleet::{GateRecord, StoredPhase};
+use crate::upstream::{Observation, Region, Role};
+use writefence_admin::api::Step;
+
+/// What to do after reading the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// Open again where it was open.
+    Open,
+    /// Stay fenced, and why.
+    Fenced(Option<String>),
+}
+
+/// The phase after a restart. A run that had announced its fence keeps the group fenced even where
+/// the fence's own record did not reach the disk.
+pub(crate) fn after_restart(record: &GateRecord, live: Option<&RunFacts>) -> Begin {
+    let opened_by = |run: &RunFacts| record.run.as_deref() == Some(run.run.as_str());
+    let begun = |run: &RunFacts| run.step(Step::Fence).state != StepState::Pending;
+    match (record.phase, live) {
+        (StoredPhase::Open, Some(run)) if begun(run) && !opened_by(run) => Begin::Fenced(Some(
+            format!("run {} had begun to fence when the daemon stopped", run.run),
+        )),
+        (StoredPhase::Open, _) => Begin::Open,
+        (StoredPhase::Fenced, _) => Begin::Fenced(None),
+        (StoredPhase::New, _) => {
+            Begin::Fenced(Some("a first start was not decided yet".to_owned()))
+        }
+    }
+}
+
+/// What the servers say together at a first start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FirstStart {
+    /// The configured primary is the only primary, and nobody is ahead of it.
+    Open,
+    /// Not all have answered: asked again.
+    NotYet(String),
+    /// They contradict the configuration or each other: the operator decides.
+    Never(String),
+}
+
+/// The rule of a first start, over one look at every region.
+pub(crate) fn first_start(primary: &Region, seen: &[(Region, Option<Observation>)]) -> FirstStart {
+    let silent: Vec<&str> = seen
+        .iter()
+        .filter(|(_, s)| s.is_none())
+        .map(|(r, _)| r.as_str())
+        .collect();
+    if !silent.is_empty() {
+        return FirstStart::NotYet(format!(
+            "first start: {} did not answer yet; all regions must, or `open-writes --primary R` \
+             decides",
+            silent.join(", ")
+        ));
+    }
+    let never = |text: String| {
+        FirstStart::Never(format!(
+            "first start: {text}; `open-writes --primary R` decides"
+        ))
+    };
+    let known: Vec<(&Region, &Observation)> = seen
+        .iter()
+        .filter_map(|(r, s)| s.as_ref().map(|s| (r, s)))
+        .collect();
+    if known.iter().any(|(_, s)| s.role.is_none()) {
+        return never("a region does not say whether it is in recovery".to_owned());
+    }
+    let primaries: Vec<&Region> = known
+        .iter()
+        .filter(|(_, s)| s.role == Some(Role::Primary))
+        .map(|(r, _)| *r)
+        .collect();
+    match primaries.as_slice() {
+        [only] if *only == primary => {}
+        [only] => return never(format!("{only} is the primary, {primary} is configured")),
+        [] => return never("no region is a primary".to_owned()),
+        [_, _, ..] => {
+            let names: Vec<&str> = primaries.iter().map(|r| r.as_str()).collect();
+            return never(format!("{} are all primaries", names.join(" and ")));
+        }
+    }
+    let Some((_, own)) = known.iter().find(|(r, _)| *r == primary) else {
+        return never(format!("{primary} is not a region of the group"));
+    };
+    let (Some(timeline), Some(system)) = (own.timeline, own.system_identifier) else {
+        return never(format!("{primary} does not tell its identity"));
+    };
+    for (region, seen) in &known {
+        if seen.system_identifier.is_some_and(|id| id != system) {
+            return never(format!(
+                "{region} is no copy of {primary}: another system identifier"
+            ));
+        }
+        if seen.timeline.is_none_or(|t| t > timeline) {
+            return never(format!(
+                "{region} is on a higher timeline than {primary}, or hides it"
+            ));
+        }
+    }
+    if own.writable != Some(true) {
+        return never(format!(
+            "{primary} does not take writes (default_transaction_read_only)"
+        ));
+    }
+    FirstStart::Open
+}

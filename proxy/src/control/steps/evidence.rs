@@ -1,0 +1,236 @@
+//! Evidence, certificate, catching up: what has to be true before the point of no return.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use writefence_admin::api::{
+    ApiError, Certificate, Code, Evidence, EvidenceKind, RunKind, Step, Timestamp,
+};
+use writefence_admin::runbook::{Fact, FenceLsn};
+
+use super::super::error::refused;
+use super::{Course, Found, Stop};
+use crate::clock;
+use crate::upstream::{Lsn, Role};
+
+/// How long the barrier may take to end foreign sessions and the fence LSN to be flushed.
+pub(super) const BARRIER: Duration = Duration::from_secs(5);
+
+/// How long our own sessions get to stand under wall two, before the barrier would end them.
+const WALLS: Duration = Duration::from_millis(500);
+
+/// How long a failover asks an old primary that may be dead.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// How long a failover waits for the candidate to replay what the old primary was seen to have.
+const CATCH_UP_FAILOVER: Duration = Duration::from_secs(3);
+
+/// How long a run of single steps waits for it.
+const CATCH_UP_STEPS: Duration = Duration::from_secs(60);
+
+impl Course {
+    pub(super) async fn evidence(&mut self) -> Found {
+        let candidate = self.candidate()?.clone();
+        if self.kind == RunKind::Steps {
+            // A candidate that cannot be promoted is found before the old primary is shut.
+            self.desk
+                .servers
+                .warm(&[self.from.clone(), candidate.clone()])
+                .await
+                .ok();
+            self.desk.servers.pin(&candidate).await?;
+        }
+        if self.kind == RunKind::Failover || self.asked.accept_loss {
+            return self.evidence_of_lost().await;
+        }
+        if let Err(error) = self.barrier().await {
+            // A primary that is gone since can still be shown to commit nothing alone.
+            if error.code != Code::TargetUnreachable || self.kind == RunKind::Switchover {
+                return Err(Stop::Failed(error));
+            }
+            match self.desk.servers.synchronous(&self.from, &candidate) {
+                Ok(detail) => self.found(EvidenceKind::Sync, detail).await?,
+                Err(why) => return Err(Stop::Failed(missing(&error, &why))),
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// The old primary is asked once, and briefly; what it does not say is accepted as lost.
+    async fn evidence_of_lost(&mut self) -> Found {
+        let asked = tokio::time::timeout(LAST_WORD, self.desk.servers.observe(&self.from)).await;
+        let why = match asked {
+            Ok(Ok(seen)) if seen.role == Some(Role::Primary) => {
+                self.barrier().await?;
+                return Ok(Vec::new());
+            }
+            Ok(Ok(_)) => {
+                let detail = format!("{} answers and is in recovery: no primary", self.from);
+                self.found(EvidenceKind::Stopped, detail).await?;
+                return Ok(Vec::new());
+            }
+            Ok(Err(error)) => error.message,
+            Err(_) => format!(
+                "{} did not answer within {} ms",
+                self.from,
+                LAST_WORD.as_millis()
+            ),
+        };
+        let candidate = self.candidate()?.clone();
+        let not_sync = match self.desk.servers.synchronous(&self.from, &candidate) {
+            Ok(detail) => {
+                self.found(EvidenceKind::Sync, detail).await?;
+                return Ok(Vec::new());
+            }
+            Err(not_sync) => not_sync,
+        };
+        let by = self.facts()?.started.actor;
+        let detail = format!("loss accepted by {by}; {why}; {not_sync}");
+        self.exception(format!(
+            "no evidence about the old primary {}: {detail}",
+            self.from
+        ))
+        .await?;
+        self.found(EvidenceKind::Override, detail).await?;
+        Ok(Vec::new())
+    }
+
+    /// Shuts the old primary for everybody, then takes its last position.
+    async fn barrier(&mut self) -> Result<(), ApiError> {
+        self.walls().await;
+        let until = self.until(BARRIER);
+        let (servers, own) = (&self.desk.servers, self.desk.own(&self.from));
+        let ticket = self.ticket();
+        let detail = servers.bar(&self.from, &ticket, own, until).await?;
+        self.desk.leftover.ended_in(&self.from);
+        self.found(EvidenceKind::Barrier, detail).await?;
+        let lsn = servers.fence_lsn(&self.from, &ticket, until).await?;
+        self.desk.book.note(Fact::FenceLsn(lsn)).await
+    }
+
+    /// The position at which everything acknowledged here is in the log, taken as soon as a run of
+    /// single steps is drained: others may promote before we are asked to.
+    pub(crate) async fn early_lsn(&self) -> Result<(), ApiError> {
+        let until = clock::now() + LAST_WORD;
+        match self
+            .desk
+            .servers
+            .fence_lsn(&self.from, &self.ticket(), until)
+            .await
+        {
+            Ok(lsn) => self.desk.book.note(Fact::FenceLsn(lsn)).await,
+            Err(error) => {
+                self.note(Step::Drain, format!("no fence LSN yet: {error}"))
+                    .await
+            }
+        }
+    }
+
+    /// Idle sessions of ours put themselves under wall two when the fence falls; the barrier ends
+    /// those that do not, so they get the time to.
+    async fn walls(&self) {
+        let until = clock::now() + WALLS;
+        let own = self.desk.own(&self.from);
+        while own().iter().any(|backend| !backend.walled) && clock::now() < until {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub(super) async fn found(&self, kind: EvidenceKind, detail: String) -> Result<(), ApiError> {
+        let evidence = Evidence {
+            kind,
+            at: Timestamp::now(),
+            detail,
+        };
+        self.desk.book.note(Fact::Evidence { evidence }).await
+    }
+
+    pub(super) async fn certificate(&mut self) -> Found {
+        self.settle_fence().await?;
+        let facts = self.facts()?;
+        let (fenced_at, fence) = facts
+            .fence
+            .ok_or_else(|| refused(Code::NotFenced, "the run has no fence to certify"))?;
+        let draining = self
+            .desk
+            .drains
+            .last()
+            .filter(|d| d.is_of(self.desk.actor.epoch()));
+        if draining.is_none_or(|d| d.proof().is_none()) {
+            let text = "what was admitted before the fence is not proven to have ended";
+            return Err(Stop::Failed(refused(Code::NotDrained, text)));
+        }
+        let evidence = facts.evidence.ok_or_else(|| {
+            refused(
+                Code::EvidenceMissing,
+                "nothing shows that the old primary takes no writes",
+            )
+        })?;
+        let accepted = self.desk.group.targets.accepted();
+        let lsn = facts.fence_lsn;
+        let certificate = Certificate {
+            group: self.desk.group.name.clone(),
+            epoch: fence.epoch,
+            fenced_at,
+            executing: 0,
+            orphaned: 0,
+            unknown: self.desk.group.gate.unknown(),
+            evidence,
+            fence_lsn: lsn.as_ref().map(|l| l.lsn.clone()),
+            system_identifier: accepted.identity.map(|i| i.system_identifier.to_string()),
+            timeline: accepted.identity.map(|i| i.timeline.value()),
+            acks: Vec::new(),
+        };
+        self.desk
+            .book
+            .note(Fact::Certificate { certificate })
+            .await?;
+        Ok(Vec::new())
+    }
+
+    pub(super) async fn caught_up(&mut self) -> Found {
+        let to = self.candidate()?.clone();
+        let Some(lsn) = self.facts()?.fence_lsn else {
+            let text = "the old primary could not say its last position; nothing to wait for";
+            self.note(Step::CaughtUp, text.to_owned()).await?;
+            return Ok(Vec::new());
+        };
+        let wait = match self.kind {
+            RunKind::Failover => CATCH_UP_FAILOVER,
+            RunKind::Steps => CATCH_UP_STEPS,
+            RunKind::Switchover | RunKind::Drill => self.settings.budget,
+        };
+        let until: Instant = self.until(wait);
+        match self
+            .unless_told(self.desk.servers.replayed(&to, &lsn, until))
+            .await?
+        {
+            Ok(_) => Ok(Vec::new()),
+            Err(error) if self.asked.accept_loss => {
+                self.exception(format!("{to} has not replayed up to {}: {error}", lsn.lsn))
+                    .await?;
+                Ok(Vec::new())
+            }
+            Err(error) => Err(Stop::Failed(error)),
+        }
+    }
+}
+
+/// The position of a fence LSN record.
+pub(super) fn lsn_of(record: &FenceLsn) -> Option<Lsn> {
+    record.lsn.parse().ok()
+}
+
+pub(super) fn missing(error: &ApiError, not_sync: &str) -> ApiError {
+    refused(
+        Code::EvidenceMissing,
+        format!(
+            "nothing shows that the old primary takes no more writes: {}; {not_sync}",
+            error.message
+        ),
+    )
+    .hint(
+        "if it is dead for good, repeat with --accept-loss; else make it reachable, or show that \
+         it is stopped",
+    )
+}

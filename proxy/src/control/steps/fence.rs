@@ -1,0 +1,253 @@
+//! Preflight, fence and drain: from traffic to silence.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use writefence_admin::api::{ApiError, Code, DrainOutcome, RunKind, Step};
+
+use super::super::actor::Fencing;
+use super::super::drains::{Draining, stragglers};
+use super::super::error::refused;
+use super::{Course, Found, Stop};
+use crate::clock;
+
+/// How long cancelled stragglers have to end: a cancel is answered at once or not at all.
+const AFTER_CANCEL: Duration = Duration::from_secs(2);
+
+/// How long permit holders towards a dead primary get before they are ended: their sockets break
+/// at once where the server died, and never where it was cut off.
+const DEAD_PRIMARY: Duration = Duration::from_secs(1);
+
+/// Logins ahead of the fence are waited for as long as they make progress: this long without any,
+/// and the fence falls. A login takes milliseconds; a session that cannot move makes none.
+const AHEAD_STALLED: Duration = Duration::from_millis(500);
+
+/// How long `prepare` waits for a drain, so that an idle group is drained when it answers.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+impl Course {
+    pub(super) async fn preflight(&mut self) -> Found {
+        if self.kind == RunKind::Switchover {
+            self.log_in_ahead().await?;
+        }
+        // Asked before the run began; a blocked move leaves no run behind.
+        Ok(std::mem::take(&mut self.found))
+    }
+
+    /// Has the sessions log in to the candidate before the fence falls, so that logins are no part
+    /// of the write gap. Who is not ready in time logs in later; nothing depends on it.
+    async fn log_in_ahead(&self) -> Result<(), Stop> {
+        let group = &self.desk.group;
+        let named = group.targets.set_candidate(self.to.as_ref());
+        named.map_err(|e| refused(Code::WrongRegion, e.to_string()))?;
+        group.gate.wake_all();
+        let Some(candidate) = group.targets.candidate() else {
+            return Ok(());
+        };
+        let mut best = (0, clock::now());
+        loop {
+            let (ready, all) = group.sessions.ready_for(candidate.serial);
+            if ready > best.0 {
+                best = (ready, clock::now());
+            }
+            if ready == all || best.1.elapsed() >= AHEAD_STALLED {
+                return Ok(());
+            }
+            self.unless_told(tokio::time::sleep(Duration::from_millis(5)))
+                .await?;
+        }
+    }
+
+    pub(super) async fn fence(&mut self) -> Found {
+        let fenced_before = self.facts()?.fence.map(|(_, fence)| fence);
+        // A resumed run keeps the answer that it was started with.
+        let hold_ms = self
+            .asked
+            .hold_ms
+            .or_else(|| fenced_before.and_then(|f| f.hold_ms));
+        let answer = self
+            .asked
+            .answer
+            .or_else(|| fenced_before.map(|f| gate_answer(f.answer)));
+        let mut order = Fencing::new(&self.settings, answer, hold_ms);
+        if self.kind == RunKind::Failover {
+            order.http_first = None;
+        }
+        let budget = self.facts()?.started.budget_ms.map(Duration::from_millis);
+        self.until = budget.map(|budget| clock::now() + budget);
+        self.standing = Some(self.desk.actor.fence(order).await?);
+        let named = self.desk.group.targets.set_candidate(self.to.as_ref());
+        named.map_err(|e| refused(Code::WrongRegion, e.to_string()))?;
+        self.desk.group.gate.wake_all();
+        if self.kind == RunKind::Steps {
+            self.settle_fence().await?;
+            self.desk
+                .drains
+                .start(clock::now() + self.settings.deadline);
+        }
+        Ok(Vec::new())
+    }
+
+    /// Waits for the fence's record. Nothing is certified before it.
+    pub(super) async fn settle_fence(&mut self) -> Result<(), ApiError> {
+        match self.standing.take() {
+            Some(standing) => standing.durable().await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn drain(&mut self) -> Found {
+        let wait = match self.kind {
+            RunKind::Failover => DEAD_PRIMARY.min(self.settings.deadline),
+            RunKind::Steps | RunKind::Switchover | RunKind::Drill => self.settings.deadline,
+        };
+        let deadline = match self.asked.max_wait {
+            Some(wait) => clock::now() + wait,
+            None => self.until(wait),
+        };
+        let mut draining = self.draining(deadline);
+        if self.asked.accept_loss && self.kind != RunKind::Switchover {
+            draining.accept_unknown();
+        }
+        if self.asked.force {
+            draining = self.forced(draining, deadline).await?;
+        }
+        let mut outcome = self.unless_told(draining.ended()).await?;
+        if outcome == DrainOutcome::TimedOut && self.kind == RunKind::Failover {
+            outcome = self.cut().await?;
+        }
+        match outcome {
+            DrainOutcome::Drained => {
+                if self.kind == RunKind::Steps {
+                    self.early_lsn().await?;
+                }
+                Ok(Vec::new())
+            }
+            DrainOutcome::DrainedWithUnknown => {
+                let n = self.desk.group.gate.unknown();
+                self.exception(format!("{n} writes of unknown outcome were accepted"))
+                    .await?;
+                Ok(Vec::new())
+            }
+            DrainOutcome::TimedOut | DrainOutcome::Superseded => {
+                let last = self.desk.drains.last().unwrap_or(draining);
+                Err(Stop::Failed(not_drained(&self.desk.drains.document(&last))))
+            }
+        }
+    }
+
+    /// The drain in force if it has not ended, else a new one.
+    fn draining(&self, deadline: tokio::time::Instant) -> Arc<Draining> {
+        let epoch = self.desk.actor.epoch();
+        let usable =
+            |d: &Arc<Draining>| d.is_of(epoch) && (d.outcome().is_none() || d.proof().is_some());
+        let last = self.desk.drains.last().filter(usable);
+        last.unwrap_or_else(|| self.desk.drains.start(deadline))
+    }
+
+    /// Gives the drain most of its time, then cancels who is left and waits again. A cancel does
+    /// not end a permit, the server's answer does.
+    async fn forced(
+        &self,
+        draining: Arc<Draining>,
+        deadline: tokio::time::Instant,
+    ) -> Result<Arc<Draining>, Stop> {
+        let left = deadline.saturating_duration_since(clock::now());
+        let patience = match self.kind {
+            RunKind::Steps => Duration::ZERO,
+            RunKind::Switchover | RunKind::Failover | RunKind::Drill => {
+                left.saturating_sub(AFTER_CANCEL)
+            }
+        };
+        if self
+            .unless_told(draining.ended_within(patience))
+            .await?
+            .is_some()
+        {
+            return Ok(draining);
+        }
+        let all = stragglers(&self.desk.group);
+        for straggler in &all {
+            if let Ok(id) = straggler.id.parse() {
+                self.desk.group.sessions.cancel(id);
+            }
+        }
+        self.note(
+            Step::Drain,
+            format!("{} stragglers were cancelled", all.len()),
+        )
+        .await?;
+        Ok(draining)
+    }
+
+    /// Ends the sessions that still hold a permit towards a primary that is given up. Their
+    /// outcomes become unknown, which a failover accepts.
+    async fn cut(&self) -> Result<DrainOutcome, Stop> {
+        let sessions = &self.desk.group.sessions;
+        let holders: Vec<u32> = sessions
+            .snapshot()
+            .into_iter()
+            .filter(|s| s.permitted)
+            .map(|s| s.id)
+            .collect();
+        for id in &holders {
+            if let Some(session) = sessions.by_id(*id) {
+                session.ask_end();
+            }
+        }
+        let n = holders.len();
+        if n > 0 {
+            self.exception(format!("{n} sessions with a write in flight were ended"))
+                .await?;
+        }
+        let draining = self.desk.drains.start(self.until(AFTER_CANCEL));
+        draining.accept_unknown();
+        // What a killed predecessor left at a primary that is given up cannot be asked about.
+        self.desk.leftover.ended_in(&self.from);
+        self.unless_told(draining.ended()).await
+    }
+
+    /// For `prepare`: a group without traffic is drained as soon as it is fenced, and is shown so.
+    pub(crate) async fn drain_if_idle(&mut self) -> Result<(), Stop> {
+        let Some(draining) = self.desk.drains.last() else {
+            return Ok(());
+        };
+        match draining.ended_within(AT_ONCE).await {
+            Some(DrainOutcome::Drained) => self.advance(&[Step::Drain]).await,
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+fn gate_answer(answer: writefence_admin::api::FenceAnswer) -> crate::gate::Answer {
+    match answer {
+        writefence_admin::api::FenceAnswer::Hold => crate::gate::Answer::Hold,
+        writefence_admin::api::FenceAnswer::Reject => crate::gate::Answer::Reject,
+    }
+}
+
+fn not_drained(drain: &writefence_admin::api::Drain) -> ApiError {
+    let mut error = match drain.verdict() {
+        Err(error) => error,
+        Ok(()) => ApiError::new(Code::NotDrained, "the drain has not ended"),
+    };
+    let named: Vec<String> = drain
+        .stragglers
+        .iter()
+        .take(5)
+        .map(|s| {
+            let of = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".to_owned());
+            format!(
+                "session {} of {} from {} ({})",
+                s.id,
+                of(&s.user),
+                of(&s.client),
+                of(&s.state)
+            )
+        })
+        .collect();
+    if !named.is_empty() {
+        error.message = format!("{}: {}", error.message, named.join(", "));
+    }
+    error
+}

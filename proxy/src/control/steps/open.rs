@@ -1,0 +1,89 @@
+//! Opening on the new primary, and waiting until everybody is there.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use writefence_admin::api::{Code, Step};
+use writefence_admin::runbook::RunState;
+
+use super::super::error::refused;
+use super::super::unknown;
+use super::evidence::lsn_of;
+use super::{Course, Found};
+use crate::clock;
+
+/// How long sessions have to move before the run goes on without them; each moves at its next
+/// message at the latest.
+const MOVES: Duration = Duration::from_secs(5);
+
+impl Course {
+    pub(super) async fn open(&mut self) -> Found {
+        if !self.desk.actor.is_fenced() && self.is_open_here() {
+            self.desk.actor.note_opened().await?;
+            return Ok(Vec::new());
+        }
+        let facts = self.facts()?;
+        debug_assert_eq!(
+            facts.state,
+            RunState::Running,
+            "only a running run opens forward"
+        );
+        let checked = match self.checked.take() {
+            Some(checked) => checked,
+            None => {
+                let fence_lsn = facts.fence_lsn.as_ref().and_then(lsn_of);
+                self.checked_successor(fence_lsn).await?
+            }
+        };
+        // After a restart nothing was admitted since; a drain of that is proof at once.
+        let last = self
+            .desk
+            .drains
+            .last()
+            .filter(|d| d.is_of(self.desk.actor.epoch()));
+        let proof = match last.and_then(|d| d.proof()) {
+            Some(proof) => proof,
+            None => {
+                let draining = self
+                    .desk
+                    .drains
+                    .start(clock::now() + self.settings.deadline);
+                draining.ended().await;
+                draining.proof().ok_or_else(|| {
+                    refused(
+                        Code::NotDrained,
+                        "permits of an earlier epoch are still alive",
+                    )
+                })?
+            }
+        };
+        self.desk.actor.open(checked, &proof).await?;
+        self.desk.tally.repoint();
+        self.desk.servers.refresh();
+        unknown::settle_after_open(&self.desk);
+        Ok(Vec::new())
+    }
+
+    pub(super) async fn converge(&mut self) -> Found {
+        let until = clock::now() + MOVES;
+        let sessions = &self.desk.group.sessions;
+        let left = loop {
+            let left = sessions.backends(&self.from).len();
+            if left == 0 || self.from == self.desk.accepted() || clock::now() >= until {
+                break left;
+            }
+            sleep(Duration::from_millis(5)).await;
+        };
+        if left > 0 && self.from != self.desk.accepted() {
+            let text = format!("{left} sessions are still logged in to {}", self.from);
+            self.note(Step::Converge, text).await?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn is_open_here(&self) -> bool {
+        self.to
+            .as_ref()
+            .is_some_and(|to| *to == self.desk.accepted())
+    }
+}

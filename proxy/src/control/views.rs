@@ -1,0 +1,182 @@
+//! Lists and explanations: sessions, unknown writes, a statement's verdict.
+
+use writefence_admin::api::{
+    ApiError, Code, ExplainSql, ExplainStatement, Pin, Session, SessionList, SessionState,
+    StragglerKind, Timestamp, UnknownAck, UnknownList, UnknownState, UnknownWrite, Verdict,
+};
+
+use super::desk::Desk;
+use super::error::refused;
+use crate::pg::classify::{self, Judgement, Statement, judge};
+use crate::sessions::{self, SessionView};
+
+/// Who is connected.
+pub(crate) fn sessions(desk: &Desk) -> SessionList {
+    let sessions = desk
+        .group
+        .sessions
+        .snapshot()
+        .into_iter()
+        .map(session)
+        .collect();
+    SessionList {
+        group: desk.group.name.clone(),
+        sessions,
+    }
+}
+
+fn session(view: SessionView) -> Session {
+    let (region, pid) = view
+        .backend
+        .map(|(region, pid)| (region.to_string(), pid))
+        .unzip();
+    Session {
+        id: view.id.to_string(),
+        user: view.user,
+        database: view.database,
+        client: Some(view.client.to_string()),
+        application_name: Some(view.application_name).filter(|name| !name.is_empty()),
+        region,
+        state: match view.state {
+            sessions::SessionState::LoggingIn => SessionState::LoggingIn,
+            sessions::SessionState::Idle => SessionState::Idle,
+            sessions::SessionState::Executing => SessionState::Executing,
+            sessions::SessionState::InTransaction => SessionState::InTransaction,
+            sessions::SessionState::Held => SessionState::Held,
+            sessions::SessionState::Orphaned => SessionState::Orphaned,
+            sessions::SessionState::Moving => SessionState::Moving,
+        },
+        pid,
+        movable: view.pins.is_empty(),
+        pins: view.pins.into_iter().map(pin).collect(),
+        since_ms: u64::try_from(view.since.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// A pin's kind is its first words as one, its reason the whole sentence.
+fn pin(reason: String) -> Pin {
+    let kind = reason.split([':', ',']).next().unwrap_or_default().trim();
+    Pin {
+        kind: kind.replace(' ', "_").to_lowercase(),
+        reason,
+    }
+}
+
+/// Writes of unknown outcome.
+pub(crate) fn unknown(desk: &Desk) -> UnknownList {
+    let writes = desk.group.unknown.list().into_iter().map(write).collect();
+    UnknownList {
+        group: desk.group.name.clone(),
+        writes,
+    }
+}
+
+fn write(write: crate::unknown::UnknownWrite) -> UnknownWrite {
+    let at = serde_json::from_value(serde_json::Value::String(write.at));
+    let (state, by) = match write.outcome.split_once(": ") {
+        Some(("acknowledged", by)) => (UnknownState::Acknowledged, Some(by.to_owned())),
+        Some(_) | None => (state(&write.outcome), None),
+    };
+    UnknownWrite {
+        id: write.id.to_string(),
+        at: at.unwrap_or_else(|_| Timestamp::now()),
+        kind: StragglerKind::Sql,
+        state,
+        region: Some(write.region),
+        user: Some(write.user),
+        database: Some(write.database),
+        client: Some(write.client),
+        pid: Some(write.pid),
+        digest: write.digest,
+        idempotency_key: write.idempotency_key,
+        xid: write.xid,
+        acknowledged_by: by,
+    }
+}
+
+fn state(outcome: &str) -> UnknownState {
+    match outcome {
+        "committed" => UnknownState::Committed,
+        "lost" => UnknownState::Lost,
+        "unresolvable" => UnknownState::Unresolvable,
+        "acknowledged" => UnknownState::Acknowledged,
+        // Its backend is gone, its outcome still to be found out.
+        _ => UnknownState::Unresolved,
+    }
+}
+
+/// Takes note of writes of unknown outcome.
+pub(crate) fn acknowledge(desk: &Desk, by: &str, ask: &UnknownAck) -> Result<(), ApiError> {
+    let known = desk.group.unknown.list();
+    let mut ids = Vec::new();
+    for id in &ask.ids {
+        let found = id
+            .parse::<u64>()
+            .ok()
+            .filter(|id| known.iter().any(|w| w.id == *id));
+        ids.push(found.ok_or_else(|| {
+            refused(
+                Code::NoSuchWrite,
+                format!("no write of unknown outcome has the id {id}"),
+            )
+            .hint("`writefencectl unknown list` shows them")
+        })?);
+    }
+    if ask.all {
+        let open = known
+            .iter()
+            .filter(|w| !w.outcome.starts_with("acknowledged"));
+        ids = open.map(|w| w.id).collect();
+    }
+    let outcome = format!("acknowledged: {by}: {}", ask.reason);
+    for id in ids {
+        desk.group.unknown.resolve(id, &outcome);
+    }
+    Ok(())
+}
+
+/// What the gate would say to a text.
+pub(crate) fn explain(desk: &Desk, sql: &str) -> ExplainSql {
+    let Judgement { statements } = judge(sql.as_bytes(), &desk.group.settings.policy);
+    let worst = statements.iter().max_by_key(|s| s.verdict);
+    ExplainSql {
+        verdict: worst.map_or(Verdict::Read, |s| verdict(s.verdict)),
+        rule: worst.map(|s| s.rule.to_owned()),
+        decided_by: worst.and_then(|s| s.decided_by.clone()),
+        statements: statements.iter().map(|s| statement(sql, s)).collect(),
+    }
+}
+
+fn statement(sql: &str, found: &Statement) -> ExplainStatement {
+    let text = sql.get(found.text.clone()).unwrap_or_default();
+    ExplainStatement {
+        text: text.trim().to_owned(),
+        kind: kind(found),
+        verdict: verdict(found.verdict),
+        rule: found.rule.to_owned(),
+        decided_by: found.decided_by.clone(),
+    }
+}
+
+/// The kind's own name, from `SetTransaction { .. }` to `set_transaction`.
+fn kind(found: &Statement) -> String {
+    let name = format!("{:?}", found.kind);
+    let name = name.split([' ', '{', '(']).next().unwrap_or_default();
+    let mut words = String::new();
+    for (n, c) in name.chars().enumerate() {
+        if n > 0 && c.is_ascii_uppercase() {
+            words.push('_');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
+}
+
+fn verdict(verdict: classify::Verdict) -> Verdict {
+    match verdict {
+        classify::Verdict::Read => Verdict::Read,
+        classify::Verdict::Write => Verdict::Write,
+        classify::Verdict::Boundary => Verdict::Boundary,
+        classify::Verdict::Uncertain => Verdict::Uncertain,
+    }
+}

@@ -1,0 +1,61 @@
+//! What keeps the daemon from starting, each with its place and the way out.
+
+use std::net::SocketAddr;
+
+use writefence_admin::server::BindError;
+use writefence_config::Problems;
+
+use crate::control::BootError;
+use crate::fleet::StoreError;
+
+/// Why the daemon does not start or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration has problems; all of them.
+    #[error("the configuration cannot be used:\n{0}")]
+    Config(Problems),
+    /// The state directory cannot be used.
+    #[error("the state directory cannot be used")]
+    Store(#[from] StoreError),
+    /// A group cannot be brought up.
+    #[error("group {group} cannot be brought up")]
+    Group {
+        /// The group.
+        group: String,
+        /// The cause.
+        #[source]
+        source: BootError,
+    },
+    /// The list of unknown outcomes cannot be read.
+    #[error("{path} cannot be read; it names writes whose outcome is not known")]
+    Unknown {
+        /// The file.
+        path: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The admin socket cannot be had.
+    #[error("the admin socket cannot be had")]
+    Socket(#[source] BindError),
+    /// An address cannot be listened on.
+    #[error(
+        "cannot listen on {address}; another program may have it, or it is not of this machine"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The system refused something basic.
+    #[error("cannot {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,311 @@
+//! Ending foreign sessions on the old primary, and proving that none writes any more.
+//!
+//! Only `client backend`s are ended: replication goes on. Anything of another kind that holds a
+//! transaction id (an apply worker, a scheduler's worker) is not ended but waited for, and named if
+//! it stays. Two passes in a row must be quiet. Quiet means: nobody foreign from before, no
+//! transaction id held, and for newcomers, who come under the read-only default and are ended as
+//! well, that no transaction id was given out since the last pass.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::error::BarrierError;
+use super::lock::{POLL, batch};
+use super::lost::NextXid;
+use crate::upstream::ServerTime;
+use crate::upstream::wire::rows::{flag, text, value};
+use crate::upstream::wire::{Client, Row};
+
+/// A session of ours on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnBackend {
+    /// Its backend's process id.
+    pub pid: i32,
+    /// Whether it is read-only by our own doing (wall two). One that is not is ended.
+    pub walled: bool,
+}
+
+/// Why a backend is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyStill {
+    /// It was ended, or does not matter any more.
+    Ended,
+    /// The observer's role may not end it.
+    NotPermitted,
+    /// It was told to end and has not within the bound.
+    Staying,
+    /// It is no client's session, or one of ours, and still holds a transaction id.
+    Writing,
+}
+
+/// A backend that is neither the observer's nor a walled session of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// Process id.
+    pub pid: i32,
+    /// Role name.
+    pub user: Option<String>,
+    /// What it calls itself; for a background process its kind.
+    pub application_name: Option<String>,
+    /// `active`, `idle in transaction` …
+    pub state: Option<String>,
+    /// The transaction id it holds, if it has written.
+    pub xid: Option<u32>,
+    /// Why it is still there.
+    pub why: WhyStill,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+        let (user, application) = (or(&self.user), or(&self.application_name));
+        write!(
+            f,
+            "pid {} (user {user}, application {application:?}",
+            self.pid
+        )?;
+        write!(f, ", {}", or(&self.state))?;
+        if let Some(xid) = self.xid {
+            write!(f, ", transaction {xid}")?;
+        }
+        f.write_str(match self.why {
+            WhyStill::Ended => ")",
+            WhyStill::NotPermitted => ", may not be ended by the observer's role)",
+            WhyStill::Staying => ", told to end and still there)",
+            WhyStill::Writing => ", not a client to be ended)",
+        })
+    }
+}
+
+/// Backends that write, or could, and cannot be ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("foreign writers cannot be ended: {}", .0.iter().map(Foreign::to_string).collect::<Vec<_>>().join("; "))]
+pub struct ForeignWriters(pub Vec<Foreign>);
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(super) struct Cleared {
+    pub(super) ended: Vec<Foreign>,
+    pub(super) passes: u32,
+}
+
+/// One row of pg_stat_activity that matters.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) foreign: Foreign,
+    pub(super) client: bool,
+    pub(super) newcomer: bool,
+    pub(super) started: String,
+}
+
+/// One look at the server.
+#[derive(Clone, Debug)]
+pub(super) struct Pass {
+    pub(super) seen: Vec<Seen>,
+    pub(super) next_xid: u64,
+}
+
+type Own<'a> = &'a (dyn Fn() -> Vec<OwnBackend> + Send + Sync);
+
+/// Ends foreign sessions until two passes in a row are quiet. Backends that started after `since`
+/// were read-only by default from their start.
+pub(super) async fn foreign_sessions(
+    client: &mut Client,
+    observers: &[i32],
+    since: ServerTime,
+    bound: Duration,
+    own: Own<'_>,
+) -> Result<Cleared, BarrierError> {
+    let start = Instant::now();
+    let mut cleared = Cleared::default();
+    let mut last: Option<(bool, u64)> = None;
+    loop {
+        let pass = look(client, observers, since, own).await?;
+        cleared.passes += 1;
+        let quiet = is_quiet(&pass, last.map(|(_, next_xid)| next_xid));
+        if quiet && last.is_some_and(|(was_quiet, _)| was_quiet) {
+            return Ok(cleared);
+        }
+        last = Some((quiet, pass.next_xid));
+        let left = end(client, pass.seen, &mut cleared).await?;
+        if is_hopeless(&left) || (start.elapsed() >= bound && !quiet) {
+            return Err(ForeignWriters(left.into_iter().map(|seen| seen.foreign).collect()).into());
+        }
+        if !quiet {
+            sleep(POLL).await;
+        }
+    }
+}
+
+/// Who would be ended or waited for now.
+pub(super) async fn foreign_now(
+    client: &mut Client,
+    observers: &[i32],
+    since: ServerTime,
+    own: Own<'_>,
+) -> Result<Vec<Foreign>, BarrierError> {
+    let pass = look(client, observers, since, own).await?;
+    Ok(pass.seen.into_iter().map(|seen| seen.foreign).collect())
+}
+
+/// Refuses if anybody foreign from before the barrier is there, if any transaction id is held, or
+/// if one was given out after `next_xid`.
+pub(super) async fn demand_none(
+    client: &mut Client,
+    observers: &[i32],
+    since: ServerTime,
+    next_xid: NextXid,
+    own: Own<'_>,
+) -> Result<(), BarrierError> {
+    let pass = look(client, observers, since, own).await?;
+    let bad = |seen: &Seen| !seen.newcomer || seen.foreign.xid.is_some();
+    let bad: Vec<_> = pass
+        .seen
+        .into_iter()
+        .filter(bad)
+        .map(|seen| seen.foreign)
+        .collect();
+    if !bad.is_empty() {
+        return Err(ForeignWriters(bad).into());
+    }
+    if pass.next_xid != next_xid.value() {
+        let found = NextXid::new(pass.next_xid);
+        return Err(BarrierError::Written {
+            found,
+            wanted: next_xid,
+        });
+    }
+    Ok(())
+}
+
+/// Newcomers alone do not disturb the quiet, provided that no transaction id was given out since
+/// the last pass: a client that keeps coming back and asks for READ WRITE shows up there.
+pub(super) fn is_quiet(pass: &Pass, last_next_xid: Option<u64>) -> bool {
+    let unmoved = last_next_xid == Some(pass.next_xid);
+    pass.seen
+        .iter()
+        .all(|seen| seen.newcomer && seen.foreign.xid.is_none())
+        && (pass.seen.is_empty() || unmoved)
+}
+
+/// Waiting is of no use once all that is left may not be ended by us.
+fn is_hopeless(left: &[Seen]) -> bool {
+    let mut old = left.iter().filter(|seen| !seen.newcomer).peekable();
+    old.peek().is_some() && old.all(|seen| seen.foreign.why == WhyStill::NotPermitted)
+}
+
+/// Autovacuum is left out: it takes transaction ids for its own bookkeeping.
+async fn look(
+    client: &mut Client,
+    observers: &[i32],
+    since: ServerTime,
+    own: Own<'_>,
+) -> Result<Pass, BarrierError> {
+    let backends = format!(
+        "SELECT pid, usename, \
+           CASE backend_type WHEN 'client backend' THEN application_name ELSE backend_type END, \
+           state, backend_xid, backend_type = 'client backend', \
+           (extract(epoch FROM backend_start) * 1000000)::int8 > {}, backend_start \
+         FROM pg_stat_activity \
+         WHERE pid <> pg_backend_pid() AND backend_type NOT LIKE 'autovacuum%' \
+         AND (backend_type = 'client backend' OR backend_xid IS NOT NULL)",
+        since.micros()
+    );
+    let next_xid = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
+    let mut rows = batch(client, &[&backends, next_xid]).await?;
+    let next_xid = rows.pop().and_then(|rows| value(rows.first()?, 0));
+    let next_xid = next_xid.ok_or_else(|| client.answer_error("next transaction id"))?;
+    let seen = rows
+        .pop()
+        .unwrap_or_default()
+        .iter()
+        .map(read)
+        .collect::<Option<Vec<_>>>();
+    let seen = seen.ok_or_else(|| client.answer_error("pg_stat_activity"))?;
+    Ok(Pass {
+        seen: concerning(seen, observers, &own()),
+        next_xid,
+    })
+}
+
+/// Leaves out the observer and our walled sessions; of the latter those that still hold a
+/// transaction id stay in the list as something to wait for.
+pub(super) fn concerning(seen: Vec<Seen>, observers: &[i32], own: &[OwnBackend]) -> Vec<Seen> {
+    let walled = |pid| {
+        own.iter()
+            .any(|backend| backend.pid == pid && backend.walled)
+    };
+    let sort = |mut seen: Seen| {
+        let pid = seen.foreign.pid;
+        if observers.contains(&pid) {
+            return None;
+        }
+        if walled(pid) {
+            seen.foreign.xid?;
+            seen.client = false;
+        }
+        Some(seen)
+    };
+    seen.into_iter().filter_map(sort).collect()
+}
+
+fn read(row: &Row) -> Option<Seen> {
+    let owned = |column| text(row, column).map(str::to_owned);
+    Some(Seen {
+        foreign: Foreign {
+            pid: value(row, 0)?,
+            user: owned(1),
+            application_name: owned(2),
+            state: owned(3),
+            xid: value(row, 4),
+            why: WhyStill::Writing,
+        },
+        client: flag(row, 5)?,
+        // Unknown is not new.
+        newcomer: flag(row, 6).unwrap_or(false),
+        started: owned(7)?,
+    })
+}
+
+/// How many sessions are told to end in one round trip; bounded so that the answers, unread while
+/// the questions are sent, fit into the socket's buffers.
+const CHUNK: usize = 64;
+
+/// Tells each client to end, named by process id and start, since ids are used again. Returns all
+/// of them with what came of it.
+async fn end(
+    client: &mut Client,
+    mut seen: Vec<Seen>,
+    cleared: &mut Cleared,
+) -> Result<Vec<Seen>, BarrierError> {
+    let mut clients: Vec<_> = seen.iter_mut().filter(|seen| seen.client).collect();
+    for chunk in clients.chunks_mut(CHUNK) {
+        let statement = |seen: &&mut Seen| {
+            format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                 WHERE pid = {} AND backend_start = '{}' AND backend_type = 'client backend'",
+                seen.foreign.pid, seen.started
+            )
+        };
+        let statements: Vec<_> = chunk.iter().map(statement).collect();
+        let statements: Vec<_> = statements.iter().map(String::as_str).collect();
+        let answers = client.query_batch(&statements).await?;
+        for (seen, answer) in chunk.iter_mut().zip(answers) {
+            seen.foreign.why = match answer {
+                Ok(_) => WhyStill::Staying,
+                Err(refusal) if refusal.is_privilege() => WhyStill::NotPermitted,
+                Err(refusal) => return Err(client.refused(refusal).into()),
+            };
+            let known = |ended: &Foreign| ended.pid == seen.foreign.pid;
+            if seen.foreign.why == WhyStill::Staying && !cleared.ended.iter().any(known) {
+                cleared.ended.push(Foreign {
+                    why: WhyStill::Ended,
+                    ..seen.foreign.clone()
+                });
+            }
+        }
+    }
+    Ok(seen)
+}

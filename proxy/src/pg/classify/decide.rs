@@ -1,0 +1,200 @@
+//! From the node at the top of a statement to its kind and verdict.
+//!
+//! Every statement that is not named here is a write: definition statements are many and grow
+//! with each version, reading ones are few and known.
+
+use std::ops::Range;
+
+use pg_query::NodeEnum;
+use pg_query::protobuf::{CopyStmt, LockStmt, Node, RangeVar, RawStmt};
+use pg_query::protobuf::{
+    CreateTableAsStmt, DeclareCursorStmt, ExecuteStmt, PrepareStmt, SelectStmt,
+};
+
+use super::finding::{Finding, Verdict};
+use super::kind::Kind;
+use super::policy::{Effect, Policy};
+use super::{Statement, explain, rule, session, walk};
+
+/// Judges the statements of `text` one by one.
+pub(super) fn all(text: &str, raw: Vec<RawStmt>, policy: &Policy) -> Vec<Statement> {
+    raw.iter()
+        .map(|each| statement(text, each, policy))
+        .collect()
+}
+
+fn statement(text: &str, raw: &RawStmt, policy: &Policy) -> Statement {
+    let place = place(text, raw);
+    let Some(node) = raw.stmt.as_ref().and_then(|stmt| stmt.node.as_ref()) else {
+        return Statement::new(place, Kind::Other, Finding::write(rule::SYNTAX));
+    };
+    let (kind, finding) = top(node, policy);
+    let mut statement = Statement::new(place, kind, finding);
+    if let NodeEnum::PrepareStmt(prepare) = node {
+        statement.prepared = Some(inside(prepare.query.as_deref(), policy));
+    }
+    statement
+}
+
+/// The parser counts bytes; a length of zero means up to the end of the text.
+fn place(text: &str, raw: &RawStmt) -> Range<usize> {
+    let at = |offset: i32| usize::try_from(offset).unwrap_or(0).min(text.len());
+    let start = at(raw.stmt_location);
+    let end = if raw.stmt_len > 0 {
+        at(raw.stmt_location.saturating_add(raw.stmt_len))
+    } else {
+        text.len()
+    };
+    start..end.max(start)
+}
+
+fn top(node: &NodeEnum, policy: &Policy) -> (Kind, Finding) {
+    if let Some(control) = session::control(node) {
+        return control;
+    }
+    let other = |finding| (Kind::Other, finding);
+    let effect = |effect| other(policy.effect(effect));
+    match node {
+        NodeEnum::SelectStmt(select) => (creates(selected_into(select)), walk::run(node, policy)),
+        NodeEnum::InsertStmt(_)
+        | NodeEnum::UpdateStmt(_)
+        | NodeEnum::DeleteStmt(_)
+        | NodeEnum::MergeStmt(_) => other(walk::run(node, policy)),
+        NodeEnum::TransactionStmt(stmt) => session::transaction(stmt, policy),
+        NodeEnum::VariableSetStmt(stmt) => session::setting(stmt),
+        NodeEnum::PrepareStmt(stmt) => prepare(stmt),
+        NodeEnum::ExecuteStmt(stmt) => execute(stmt, policy),
+        NodeEnum::DeclareCursorStmt(stmt) => declare(stmt, policy),
+        NodeEnum::FetchStmt(stmt) => session::fetch(&stmt.portalname),
+        NodeEnum::CopyStmt(stmt) => copy(stmt, policy),
+        NodeEnum::ExplainStmt(stmt) => explain::explain(stmt, policy),
+        NodeEnum::CheckPointStmt(_) => other(Finding::read(rule::CHECKPOINT)),
+        NodeEnum::LockStmt(stmt) => other(lock(stmt, policy)),
+        NodeEnum::NotifyStmt(stmt) => other(
+            policy
+                .effect(Effect::Notify)
+                .by(stmt.conditionname.as_str()),
+        ),
+        NodeEnum::VacuumStmt(_) | NodeEnum::ClusterStmt(_) | NodeEnum::ReindexStmt(_) => {
+            effect(Effect::Maintenance)
+        }
+        NodeEnum::AlterSystemStmt(_) => effect(Effect::AlterSystem),
+        NodeEnum::LoadStmt(stmt) => other(policy.effect(Effect::Load).by(stmt.filename.as_str())),
+        NodeEnum::DoStmt(_) => effect(Effect::Procedures),
+        NodeEnum::CallStmt(stmt) => other(walk::procedure(stmt, policy)),
+        NodeEnum::CreateTableAsStmt(stmt) => (creates(created(stmt)), Finding::write(rule::INTO)),
+        NodeEnum::CreateStmt(stmt) => (creates(stmt.relation.as_ref()), Finding::write(rule::DDL)),
+        NodeEnum::ViewStmt(stmt) => (creates(stmt.view.as_ref()), Finding::write(rule::DDL)),
+        NodeEnum::CreateSeqStmt(stmt) => {
+            (creates(stmt.sequence.as_ref()), Finding::write(rule::DDL))
+        }
+        _ => other(Finding::write(rule::DDL)),
+    }
+}
+
+fn prepare(stmt: &PrepareStmt) -> (Kind, Finding) {
+    let finding = Finding::boundary(rule::SESSION).by(stmt.name.as_str());
+    (
+        Kind::Prepare {
+            name: stmt.name.clone(),
+        },
+        finding,
+    )
+}
+
+/// A statement inside another one: PREPARE, DECLARE, COPY.
+fn inside(query: Option<&Node>, policy: &Policy) -> Finding {
+    match query.and_then(|query| query.node.as_ref()) {
+        Some(node) => top(node, policy).1,
+        None => Finding::write(rule::SYNTAX),
+    }
+}
+
+fn execute(stmt: &ExecuteStmt, policy: &Policy) -> (Kind, Finding) {
+    let mut finding = Finding::new(Verdict::Uncertain, rule::EXECUTE, Some(stmt.name.clone()));
+    finding.worsen(walk::arguments(&stmt.params, policy));
+    (
+        Kind::Execute {
+            name: stmt.name.clone(),
+        },
+        finding,
+    )
+}
+
+fn declare(stmt: &DeclareCursorStmt, policy: &Policy) -> (Kind, Finding) {
+    /// CURSOR_OPT_HOLD in PostgreSQL's parsenodes.h.
+    const HOLD: i32 = 0x20;
+    let kind = Kind::DeclareCursor {
+        hold: stmt.options & HOLD != 0,
+    };
+    (kind, inside(stmt.query.as_deref(), policy))
+}
+
+fn copy(stmt: &CopyStmt, policy: &Policy) -> (Kind, Finding) {
+    let kind = if stmt.is_from {
+        Kind::CopyFrom
+    } else {
+        Kind::CopyTo
+    };
+    let mut finding = match &stmt.relation {
+        Some(relation) if stmt.is_from && walk::is_temporary(relation) => Finding::new(
+            Verdict::Uncertain,
+            rule::TEMPORARY,
+            Some(walk::relation(relation)),
+        ),
+        Some(relation) if stmt.is_from => {
+            Finding::write(rule::COPY_FROM).by(walk::relation(relation))
+        }
+        Some(_) => Finding::read(rule::QUERY),
+        None => inside(stmt.query.as_deref(), policy),
+    };
+    // Reading a server file changes nothing; a program can do anything either way.
+    if stmt.is_program || (!stmt.is_from && !stmt.filename.is_empty()) {
+        finding.worsen(
+            policy
+                .effect(Effect::ServerFiles)
+                .by(stmt.filename.as_str()),
+        );
+    }
+    let filter: Vec<Node> = stmt
+        .where_clause
+        .iter()
+        .map(|node| (**node).clone())
+        .collect();
+    finding.worsen(walk::arguments(&filter, policy));
+    (kind, finding)
+}
+
+/// Only ACCESS EXCLUSIVE leaves a trace: it takes a transaction id and is logged, so that hot
+/// standbys honour it. The weaker modes live and die in the server's memory.
+fn lock(stmt: &LockStmt, policy: &Policy) -> Finding {
+    if stmt.mode == pg_query::LockMode::AccessExclusiveLock as i32 {
+        return policy.effect(Effect::Lock);
+    }
+    Finding::new(Verdict::Uncertain, Effect::Lock.word(), None)
+}
+
+/// In a union INTO stands in the leftmost part.
+fn selected_into(mut select: &SelectStmt) -> Option<&RangeVar> {
+    while let Some(left) = &select.larg {
+        select = left;
+    }
+    select
+        .into_clause
+        .as_ref()
+        .and_then(|into| into.rel.as_ref())
+}
+
+fn created(stmt: &CreateTableAsStmt) -> Option<&RangeVar> {
+    stmt.into.as_ref().and_then(|into| into.rel.as_ref())
+}
+
+/// Temporary objects pin their session, whatever the verdict.
+fn creates(relation: Option<&RangeVar>) -> Kind {
+    match relation {
+        Some(relation) if relation.relpersistence == "t" || walk::is_temporary(relation) => {
+            Kind::CreateTemp
+        }
+        Some(_) | None => Kind::Other,
+    }
+}

@@ -1,0 +1,149 @@
+//! Text of a statement in, verdict out.
+//!
+//! [`judge`] asks PostgreSQL's own grammar what a text contains and decides, statement by
+//! statement, whether it may change something that outlives it. Syntax alone decides here: what
+//! only the catalog knows (views, row-security policies, triggers, a user's function in front of
+//! a built-in one of the same name) is not seen. Wall two, where PostgreSQL itself refuses to
+//! write, stands behind every verdict but `Write`.
+//!
+//! The rule for doubt: what is not understood is a write. Nothing here does IO, keeps state or
+//! logs, and nothing of a text leaves it except names (`decided_by`).
+
+mod decide;
+mod explain;
+mod finding;
+mod functions;
+mod kind;
+mod names;
+mod parse;
+mod policy;
+pub mod rule;
+mod session;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::ops::Range;
+
+pub use finding::{Finding, Verdict};
+pub use kind::{Access, Kind};
+pub use parse::{MAX_TEXT, Reading};
+pub use policy::{Effect, Effects, Policy, UnknownEffect};
+
+/// One statement of a text and what was decided about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// Where it stands in the text, in bytes, from its first token to the semicolon behind it,
+    /// which is left out. This part of the text alone means the same.
+    pub text: Range<usize>,
+    /// What it does to the session or transaction.
+    pub kind: Kind,
+    /// Whether it may change something durable.
+    pub verdict: Verdict,
+    /// The rule that decided, one of [`rule::ALL`].
+    pub rule: &'static str,
+    /// The function, relation, operator, type or setting that decided, as written.
+    pub decided_by: Option<String>,
+    /// For PREPARE: the finding about the statement inside, due at each EXECUTE of its name.
+    pub prepared: Option<Finding>,
+}
+
+impl Statement {
+    /// Whether a transaction ends here: COMMIT, ROLLBACK (also AND CHAIN, where the next one
+    /// begins at once) and PREPARE TRANSACTION. ROLLBACK TO is not an end.
+    pub fn is_transaction_end(&self) -> bool {
+        self.kind.is_transaction_end()
+    }
+
+    /// Whether it could lift the read-only setting wall two stands on.
+    pub fn is_way_out(&self) -> bool {
+        self.kind.is_way_out()
+    }
+}
+
+/// What was decided about a whole text: one entry per statement, in order.
+///
+/// An empty text (white space, comments, lone semicolons) has no statements and is a read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// The statements in the order in which the server runs them.
+    pub statements: Vec<Statement>,
+}
+
+impl Judgement {
+    /// The gravest verdict of all statements: `Write` before `Uncertain` before `Boundary`
+    /// before `Read`.
+    pub fn verdict(&self) -> Verdict {
+        self.statements
+            .iter()
+            .map(|each| each.verdict)
+            .max()
+            .unwrap_or(Verdict::Read)
+    }
+
+    /// Whether one of the statements could lift the read-only setting wall two stands on.
+    pub fn has_way_out(&self) -> bool {
+        self.statements.iter().any(Statement::is_way_out)
+    }
+
+    /// The whole text as one write, for the reason `rule`.
+    fn refused(length: usize, rule: &'static str) -> Self {
+        let finding = Finding::new(Verdict::Write, rule, None);
+        Self {
+            statements: vec![Statement::new(0..length, Kind::Other, finding)],
+        }
+    }
+}
+
+impl Statement {
+    fn new(text: Range<usize>, kind: Kind, finding: Finding) -> Self {
+        let Finding {
+            verdict,
+            rule,
+            decided_by,
+        } = finding;
+        Self {
+            text,
+            kind,
+            verdict,
+            rule,
+            decided_by,
+            prepared: None,
+        }
+    }
+}
+
+/// Judges `sql`, a text as it stands in a Query or Parse message without its terminating zero,
+/// of a session whose settings are not known. See [`judge_as`].
+pub fn judge(sql: &[u8], policy: &Policy) -> Judgement {
+    judge_as(sql, policy, Reading::default())
+}
+
+/// Judges `sql` the way a session with the settings in `reading` means it.
+///
+/// Costs about 1 µs per token on the calling thread: a text of more than a few KiB is better
+/// judged where it holds up no other session.
+///
+/// Never panics and never overflows a stack of 2 MB. A text that is longer than [`MAX_TEXT`], is
+/// not UTF-8, contains a zero byte, cannot be parsed or nests too deeply is one `Write` whose
+/// rule says which of these it was.
+pub fn judge_as(sql: &[u8], policy: &Policy, reading: Reading) -> Judgement {
+    let text = match parse::readable(sql, reading) {
+        Ok(text) => text,
+        Err(rule) => return Judgement::refused(sql.len(), rule),
+    };
+    let mut parsed = parse::modes(text, reading)
+        .map(|mode| parse::statements(text, mode).map(|raw| decide::all(text, raw, policy)));
+    let Some(first) = parsed.next() else {
+        return Judgement::refused(sql.len(), rule::UNPARSABLE);
+    };
+    // Read both ways, the text must mean the same: a string that ends early one way may have
+    // hidden a statement the other way.
+    if parsed.any(|other| other != first) {
+        return Judgement::refused(sql.len(), rule::STRINGS);
+    }
+    match first {
+        Ok(statements) => Judgement { statements },
+        Err(rule) => Judgement::refused(sql.len(), rule),
+    }
+}

@@ -1,0 +1,190 @@
+//! A client or a server that is gone: what is known of the outcome, and who is told.
+//!
+//! A client that leaves does not end its statement: the session stays as an orphan until the server
+//! has answered. A server that is lost while a write was on its way leaves an unknown outcome,
+//! which is recorded and never rounded to "not executed".
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::classify::Verdict;
+use super::message::ready;
+use super::refuse;
+use super::session::{End, Session, Virtual};
+use super::track::Tx;
+use crate::gate::End as HoldEnd;
+use crate::sessions::SessionState;
+use crate::unknown::{UnknownWrite, now_rfc3339};
+
+/// SQLSTATEs of a FATAL after which the session lives on: the server is being stopped, has crashed,
+/// or an operator ended its backends, as a failover does.
+const SURVIVED: [&[u8]; 3] = [b"57P01", b"57P02", b"57P03"];
+
+/// A short name for a statement text, equal for equal texts. It says nothing of the values in it.
+pub(crate) fn digest(text: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let word: String = String::from_utf8_lossy(text)
+        .split_whitespace()
+        .next()
+        .unwrap_or("")
+        .chars()
+        .filter(char::is_ascii_alphabetic)
+        .take(12)
+        .collect();
+    format!("{}:{:016x}", word.to_ascii_lowercase(), hasher.finish())
+}
+
+impl Session {
+    /// The client is gone.
+    pub(crate) async fn on_client_gone(&mut self) -> Result<(), End> {
+        self.client_gone = true;
+        if let Some((parked, _)) = self.parked.take() {
+            parked.finish(HoldEnd::Abandoned);
+            return Err(End::ClientGone);
+        }
+        // COPY data that will not come, and an extended run without its Sync, cannot commit:
+        // closing the connection undoes them.
+        if self.server.is_none() || self.track.synced() || self.track.copy_in {
+            self.release();
+            return Err(End::ClientGone);
+        }
+        self.handle.set_state(SessionState::Orphaned);
+        Ok(())
+    }
+
+    /// The server is gone.
+    pub(crate) async fn on_server_gone(&mut self, why: &str) -> Result<(), End> {
+        let region = match &self.server {
+            Some(server) => server.target.region.clone(),
+            None => return Ok(()),
+        };
+        let last_words = self.last_words.take();
+        if let Some(end) = self.own_end(last_words.as_deref()) {
+            return Err(end);
+        }
+        let undecided = self.undecided();
+        if undecided {
+            self.record_unknown();
+        } else {
+            self.release();
+        }
+        let owed = self.track.owed() + usize::from(self.track.unsynced());
+        let in_transaction = self.track.tx != Tx::Idle;
+        let torn = self.server_rest > 0;
+        let unsynced = self.track.unsynced();
+        self.drop_server();
+        if self.client_gone {
+            return Err(End::ClientGone);
+        }
+        let report = match undecided {
+            true => refuse::unknown(region.as_str()),
+            false => refuse::lost(region.as_str(), why, in_transaction),
+        };
+        if torn || self.kept.armed() && owed > 1 {
+            // Half a message of the server's is out: nothing can be said in this protocol any more.
+            return Err(End::Server);
+        }
+        self.kept = super::careful::Kept::default();
+        if in_transaction {
+            self.virt = Virtual::Failed;
+        }
+        for n in 0..owed {
+            report.error(self.client.queue());
+            let last = n + 1 == owed;
+            if last && unsynced {
+                self.drop_to_sync = true;
+            } else {
+                let status = self.client_status();
+                ready(self.client.queue(), status);
+            }
+        }
+        self.recheck();
+        Ok(())
+    }
+
+    /// A FATAL that a direct connection would have ended by as well.
+    fn own_end(&mut self, last_words: Option<&[u8]>) -> Option<End> {
+        let frame = last_words?;
+        let body = super::message::body(frame);
+        let sqlstate = super::message::report_field(body, b'C').unwrap_or_default();
+        if SURVIVED.contains(&sqlstate) {
+            return None;
+        }
+        self.client.queue().extend_from_slice(frame);
+        if self.undecided() {
+            self.record_unknown();
+        }
+        self.release();
+        Some(End::Server)
+    }
+
+    /// Whether something that was sent may have taken effect without our knowing.
+    fn undecided(&self) -> bool {
+        if self.permit.is_none() || self.track.copy_in {
+            return false;
+        }
+        let policy = &self.group.settings.policy;
+        if !self.track.synced() {
+            let mut groups = self.track.in_flight();
+            return match self.track.tx {
+                Tx::Idle => !groups.all(|g| g.provably_reads(policy)),
+                // Inside a transaction only its end can make anything last.
+                Tx::Open | Tx::Failed => groups.any(|g| {
+                    g.judgements(policy).is_none_or(|all| {
+                        let mut statements = all.iter().flat_map(|j| &j.statements);
+                        statements.any(|s| {
+                            s.is_transaction_end()
+                                || s.rule == "call"
+                                || s.verdict == Verdict::Boundary
+                        })
+                    })
+                }),
+            };
+        }
+        false
+    }
+
+    fn record_unknown(&mut self) {
+        let Some(permit) = self.permit.take() else {
+            return;
+        };
+        self.handle.set_permitted(false);
+        let words = self.track.in_flight().next().map(|g| g.words().to_vec());
+        let (region, pid) = match &self.server {
+            Some(s) => (s.target.region.to_string(), s.pid),
+            None => (String::new(), 0),
+        };
+        let write = UnknownWrite {
+            id: 0,
+            at: now_rfc3339(),
+            region,
+            pid,
+            user: self.handle.user().to_owned(),
+            database: self.handle.database().to_owned(),
+            client: self.handle.client().to_string(),
+            digest: words.map(|w| digest(&w)),
+            idempotency_key: None,
+            xid: None,
+            outcome: "unknown".into(),
+        };
+        self.group.unknown.record(permit.lose(), write);
+    }
+
+    /// Lets go of the server without a word.
+    pub(crate) fn drop_server(&mut self) {
+        if let Some(server) = self.server.take() {
+            self.group
+                .logins
+                .closed(server.target.region.as_str(), server.pid);
+        }
+        self.handle.set_backend(None);
+        self.handle.set_walled(false);
+        self.track.server_lost();
+        self.track.tx = Tx::Idle;
+        self.wall.gone();
+        self.sealed = false;
+        self.server_rest = 0;
+        self.passing = false;
+        self.handle.set_state(SessionState::Idle);
+    }
+}

@@ -1,0 +1,25 @@
+//! The PostgreSQL front: what it does, message by message, and where it asks the gate.
+//!
+//! `listener` accepts, `startup` reads what a client wants, `begin` logs in upstream, `session` is
+//! the loop. `relay` moves the bytes and takes a permit before the first byte of a group;
+//! `track` knows what is in flight. While fenced, `careful` takes groups one by one, `decide` says
+//! what happens to each, `wall` has PostgreSQL refuse what was misjudged, `migrate` moves the
+//! session, `lost` deals with a peer that is gone. What clients are told is in `refuse`.
+
+mod begin;
+mod careful;
+pub mod classify;
+mod decide;
+mod frame;
+mod leg;
+pub mod listener;
+mod lost;
+mod message;
+mod migrate;
+mod refuse;
+mod relay;
+mod server;
+mod session;
+mod startup;
+mod track;
+mod wall;

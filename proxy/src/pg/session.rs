@@ -1,0 +1,307 @@
+//! One session: one task for both directions, and the one place that chooses what comes next.
+//!
+//! While the gate is open, `relay` moves bytes and this loop sleeps. It wakes here for everything
+//! that is not bytes: a changed phase, a group that has to be judged, a server that is gone, a
+//! client that is gone, a login made ahead. Each case is one call; the cases stand in `careful`,
+//! `wall`, `migrate` and `lost`.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep};
+
+use super::careful::Kept;
+use super::leg::Leg;
+use super::message::Report;
+use super::migrate::{MoveError, Ready};
+use super::refuse;
+use super::relay::Turn;
+use super::server::Server;
+use super::track::{Track, Tx};
+use super::wall::Wall;
+use crate::gate::{End as HoldEnd, Lane, Look, Parked, Permit, Phase, Watch};
+use crate::group::Group;
+use crate::sessions::{SessionGuard, SessionState};
+
+/// Why a session is over. None of these is a failure of ours.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The client left; what it had begun is finished or known to be undone.
+    ClientGone,
+    /// The client is told why, then its connection is closed.
+    Told(Box<Report>),
+    /// The server ended it in a way a direct connection would have seen.
+    Server,
+}
+
+impl End {
+    pub(crate) fn told(report: Report) -> Self {
+        Self::Told(Box::new(report))
+    }
+}
+
+/// A transaction that exists for the client only.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) enum Virtual {
+    /// The server's transaction status is the client's.
+    #[default]
+    None,
+    /// BEGIN was answered here; its message waits to be sent with the first statement.
+    Deferred(Vec<u8>),
+    /// The client's transaction has failed, the server has none.
+    Failed,
+}
+
+/// Everything a session owns.
+pub(crate) struct Session {
+    pub(crate) group: Arc<Group>,
+    pub(crate) handle: SessionGuard,
+    pub(crate) watch: Watch,
+    /// Startup parameters of the client, as they are sent upstream.
+    pub(crate) startup: Arc<Vec<(String, String)>>,
+    pub(crate) client: Leg,
+    pub(crate) server: Option<Server>,
+    pub(crate) track: Track,
+    pub(crate) permit: Option<Permit>,
+    /// What the gate showed when this session last took notice.
+    pub(crate) look: Look,
+    /// The targets' version when this session last took notice.
+    pub(crate) targets_seen: u64,
+    /// A candidate was named: the server is to be asked what pins the session.
+    pub(crate) pins_wanted: bool,
+    /// Every group has to be judged: the gate is not simply open, or the server is not the target.
+    pub(crate) careful: bool,
+    pub(crate) wall: Wall,
+    pub(crate) virt: Virtual,
+    /// The open transaction may not write any more.
+    pub(crate) sealed: bool,
+    /// The grace of the fence in force is over.
+    pub(crate) grace_over: bool,
+    /// A login made ahead, or being made.
+    pub(crate) ahead: Option<JoinHandle<Result<Ready, MoveError>>>,
+    pub(crate) ready: Option<Ready>,
+    pub(crate) parked: Option<(Parked, Instant)>,
+    /// What the group in flight may need yet: its bytes, its withheld answers.
+    pub(crate) kept: Kept,
+    pub(crate) timer: Option<Pin<Box<Sleep>>>,
+    pub(crate) cancelling: Option<JoinHandle<()>>,
+    /// Bytes of the client's that are dropped unseen (rest of a refused message).
+    pub(crate) drop_bytes: usize,
+    /// A group was refused: everything up to its Sync is dropped.
+    pub(crate) drop_to_sync: bool,
+    /// The group at the front of the inbox was judged and may pass.
+    pub(crate) passing: bool,
+    /// Rest of a message that is being relayed, per direction.
+    pub(crate) client_rest: usize,
+    pub(crate) server_rest: usize,
+    pub(crate) client_gone: bool,
+    /// FATAL that the server sent before it closed.
+    pub(crate) last_words: Option<Vec<u8>>,
+}
+
+impl Session {
+    /// Runs the session until it is over, and tells the client how where it has to be told.
+    pub(crate) async fn run(mut self) {
+        let end = loop {
+            let turn = poll_fn(|cx| self.poll_relay(cx)).await;
+            if let Err(end) = self.take(turn).await {
+                break end;
+            }
+        };
+        self.finish(end).await;
+    }
+
+    async fn take(&mut self, turn: Turn) -> Result<(), End> {
+        match turn {
+            Turn::Phase => self.on_phase().await,
+            Turn::Asked => self.on_asked().await,
+            Turn::Group => self.on_group().await,
+            Turn::NeedServer => self.need_server().await,
+            Turn::Chores => self.chores().await,
+            Turn::Ahead(made) => {
+                self.on_ahead(made);
+                Ok(())
+            }
+            Turn::Timer => {
+                self.timer = None;
+                self.grace_over = true;
+                Ok(())
+            }
+            Turn::Ask => self.on_turn_to_ask().await,
+            Turn::Expired => self.on_expired().await,
+            Turn::Misjudged => self.on_misjudged().await,
+            Turn::ClientGone => self.on_client_gone().await,
+            Turn::ServerGone(why) => self.on_server_gone(&why).await,
+            Turn::Offence(what) => {
+                let totals = &self.group.sessions.totals;
+                totals
+                    .offences
+                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Err(End::told(refuse::offence(&what)))
+            }
+        }
+    }
+
+    /// The gate's phase, its plan or the targets changed.
+    async fn on_phase(&mut self) -> Result<(), End> {
+        let before = self.look;
+        self.look = self.group.gate.look(Lane::Sql);
+        let version = self.group.targets.version();
+        if version != self.targets_seen {
+            // While still open: once the fence is there, the move must not wait for it.
+            let open = self.look.phase == Phase::Open && !self.stale();
+            self.pins_wanted = open && self.group.targets.candidate().is_some();
+        }
+        self.targets_seen = version;
+        self.recheck();
+        match self.look.phase {
+            Phase::Fenced(_) => self.on_fence(before != self.look),
+            Phase::Open => {
+                self.grace_over = false;
+                self.timer = None;
+                self.handle.set_digest(None);
+            }
+        }
+        self.chores().await?;
+        self.log_in_ahead();
+        Ok(())
+    }
+
+    /// Whether groups may simply pass, from what is known now.
+    pub(crate) fn recheck(&mut self) {
+        let open = self.look.phase == Phase::Open && !self.look.releasing;
+        self.careful = !open
+            || self.stale()
+            || self.wall.stands()
+            || self.virt != Virtual::None
+            || self.sealed;
+    }
+
+    /// The server is not the accepted target.
+    pub(crate) fn stale(&self) -> bool {
+        let serial = self.group.targets.accepted().serial;
+        self.server
+            .as_ref()
+            .is_some_and(|s| s.target.serial != serial)
+    }
+
+    /// A fence fell, or its times changed: what is in flight is judged now.
+    fn on_fence(&mut self, fell: bool) {
+        // A group that was admitted and is not sent yet is not among those in flight: its permit
+        // stays, or it would go out behind the fence without one.
+        if fell && self.permit.is_some() && self.track.tx == Tx::Idle && !self.passing {
+            let policy = &self.group.settings.policy;
+            if !self.track.copy_in && self.track.in_flight().all(|g| g.provably_reads(policy)) {
+                self.release();
+            }
+        }
+        if self.permit.is_some() {
+            let words = self.track.in_flight().next().map(|g| g.words().to_vec());
+            self.handle
+                .set_digest(words.map(|w| super::lost::digest(&w)));
+        }
+        self.set_timer();
+    }
+
+    fn set_timer(&mut self) {
+        let Some(plan) = self.group.gate.plan() else {
+            return;
+        };
+        self.grace_over = Instant::now() >= plan.grace;
+        self.timer = (!self.grace_over).then(|| Box::pin(tokio::time::sleep_until(plan.grace)));
+    }
+
+    /// The permit's work is done.
+    pub(crate) fn release(&mut self) {
+        if self.permit.take().is_some() {
+            self.handle.set_permitted(false);
+            self.handle.set_idle();
+        }
+    }
+
+    /// Takes note of a permit.
+    pub(crate) fn hold_permit(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+        self.handle.set_permitted(true);
+        self.handle.set_state(SessionState::Executing);
+    }
+
+    /// A cancel or an end was asked for.
+    async fn on_asked(&mut self) -> Result<(), End> {
+        if self.handle.must_end() && self.may_end() {
+            return Err(End::told(refuse::ended(
+                "the session was ended by the operator of writefence",
+            )));
+        }
+        if !self.handle.take_cancel() {
+            return Ok(());
+        }
+        if self.parked.is_some() {
+            return self
+                .refuse_parked(HoldEnd::Cancelled, &refuse::cancelled())
+                .await;
+        }
+        if !self.track.answered()
+            && let Some(server) = &self.server
+        {
+            let (endpoint, pid, secret) =
+                (server.endpoint().clone(), server.pid, server.secret.clone());
+            let timeout = self.group.settings.login_timeout;
+            self.cancelling = Some(tokio::spawn(async move {
+                // The server closes this connection once the signal is sent. No further statement
+                // is sent before that, so the cancel cannot hit a later one.
+                if let Err(e) =
+                    crate::upstream::wire::cancel(&endpoint, pid, &secret, timeout).await
+                {
+                    tracing::debug!(error = %e, %endpoint, "cancel could not be passed on");
+                }
+            }));
+        }
+        Ok(())
+    }
+
+    /// Nothing would be lost by ending the session now.
+    pub(crate) fn may_end(&self) -> bool {
+        self.track.quiescent() || self.parked.is_some()
+    }
+
+    /// A login made ahead is there, or failed; a failure only means that the move takes longer.
+    fn on_ahead(&mut self, made: Result<Ready, MoveError>) {
+        match made {
+            Ok(ready) => {
+                let told = Some((ready.server.target.region.clone(), ready.server.pid));
+                self.handle.set_ahead(told, ready.server.target.serial);
+                self.ready = Some(ready);
+            }
+            Err(e) => tracing::debug!(session = self.handle.id(), error = %e, "login ahead failed"),
+        }
+    }
+
+    async fn finish(mut self, end: End) {
+        if let End::Told(report) = &end
+            && !self.client_gone
+            && self.server_rest == 0
+        {
+            report.error(self.client.queue());
+        }
+        // Whatever is still owed to the client gets a bounded time; a client that does not read
+        // must not keep the session.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), self.client.flush()).await;
+        if let Some(ahead) = self.ahead.take() {
+            ahead.abort();
+        }
+        for server in self
+            .server
+            .take()
+            .into_iter()
+            .chain(self.ready.take().map(|r| r.server))
+        {
+            server.leg.farewell();
+            self.group
+                .logins
+                .closed(server.target.region.as_str(), server.pid);
+        }
+    }
+}

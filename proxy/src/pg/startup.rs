@@ -1,0 +1,199 @@
+//! What a client says before its first statement: SSL and GSS requests, cancel, startup packet.
+//!
+//! Each request is allowed once and in PostgreSQL's order; lengths are checked before anything is
+//! read. (PostgreSQL 18, 54.2.1 "Start-up" and 54.7.)
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::frame::cstr;
+
+const CANCEL: u32 = 80_877_102;
+const SSL: u32 = 80_877_103;
+const GSSENC: u32 = 80_877_104;
+
+/// PostgreSQL's own limit for a startup packet (MAX_STARTUP_PACKET_LENGTH).
+const MAX_STARTUP: u32 = 10_000;
+
+/// First byte of a TLS record: the client speaks TLS without having asked.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// What a connection turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Hello {
+    Session(Startup),
+    Cancel {
+        id: u32,
+        secret: i32,
+    },
+    /// It connected and left; load balancers do that to see whether somebody listens.
+    Nothing,
+}
+
+/// A startup packet.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Startup {
+    /// Protocol minor version asked for; 0 is spoken.
+    pub(crate) minor: u16,
+    /// Parameters in order, without protocol options.
+    pub(crate) params: Vec<(String, String)>,
+    /// Protocol options (`_pq_.…`) that are not known here.
+    pub(crate) options: Vec<String>,
+}
+
+impl Startup {
+    pub(crate) fn param(&self, name: &str) -> Option<&str> {
+        self.params
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
+    }
+}
+
+/// Why a connection is not taken.
+#[derive(Debug, Error)]
+pub(crate) enum HelloError {
+    #[error("reading or writing failed")]
+    Io(#[from] std::io::Error),
+    #[error("no startup packet within {0:?}")]
+    Slow(Duration),
+    #[error("the first message is {0} bytes long; between 8 and {MAX_STARTUP} are accepted")]
+    Length(u32),
+    #[error("this looks like TLS; this listener speaks plain text (sslmode=disable or prefer)")]
+    Tls,
+    #[error("{0} was asked for twice")]
+    Twice(&'static str),
+    #[error("protocol version {0}.{1} is not spoken; 3.x is")]
+    Version(u16, u16),
+    #[error("the startup packet is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+/// Reads what the client wants, answering SSL and GSS requests with "no".
+pub(crate) async fn hello(stream: &mut TcpStream, within: Duration) -> Result<Hello, HelloError> {
+    timeout(within, read_hello(stream))
+        .await
+        .unwrap_or(Err(HelloError::Slow(within)))
+}
+
+async fn read_hello(stream: &mut TcpStream) -> Result<Hello, HelloError> {
+    let (mut ssl, mut gss) = (false, false);
+    loop {
+        let mut length = [0; 4];
+        if stream.read(length.get_mut(..1).unwrap_or_default()).await? == 0 {
+            return Ok(Hello::Nothing);
+        }
+        if length.first() == Some(&TLS_HANDSHAKE) {
+            return Err(HelloError::Tls);
+        }
+        stream
+            .read_exact(length.get_mut(1..).unwrap_or_default())
+            .await?;
+        let length = u32::from_be_bytes(length);
+        if !(8..=MAX_STARTUP).contains(&length) {
+            return Err(HelloError::Length(length));
+        }
+        let mut rest = vec![0; length as usize - 4];
+        stream.read_exact(&mut rest).await?;
+        let (code, body) = rest
+            .split_first_chunk::<4>()
+            .ok_or(HelloError::Length(length))?;
+        match u32::from_be_bytes(*code) {
+            SSL if ssl => return Err(HelloError::Twice("SSL")),
+            GSSENC if gss => return Err(HelloError::Twice("GSS encryption")),
+            code @ (SSL | GSSENC) => {
+                ssl |= code == SSL;
+                gss |= code == GSSENC;
+                stream.write_all(b"N").await?;
+            }
+            CANCEL => return cancel(body),
+            version => return startup(version, body).map(Hello::Session),
+        }
+    }
+}
+
+fn cancel(body: &[u8]) -> Result<Hello, HelloError> {
+    let key = body.first_chunk::<8>().filter(|_| body.len() == 8);
+    let Some([a, b, c, d, e, f, g, h]) = key else {
+        return Err(HelloError::Malformed("a cancel key of 8 bytes is expected"));
+    };
+    let id = u32::from_be_bytes([*a, *b, *c, *d]);
+    Ok(Hello::Cancel {
+        id,
+        secret: i32::from_be_bytes([*e, *f, *g, *h]),
+    })
+}
+
+fn startup(version: u32, body: &[u8]) -> Result<Startup, HelloError> {
+    let [a, b, c, d] = version.to_be_bytes();
+    let (major, minor) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    if major != 3 {
+        return Err(HelloError::Version(major, minor));
+    }
+    let mut found = Startup {
+        minor,
+        params: Vec::new(),
+        options: Vec::new(),
+    };
+    let mut rest = body;
+    loop {
+        let (name, after) = cstr(rest).ok_or(HelloError::Malformed("a name does not end"))?;
+        if name.is_empty() {
+            break;
+        }
+        let (value, after) = cstr(after).ok_or(HelloError::Malformed("a value does not end"))?;
+        let text = |b: &[u8]| String::from_utf8(b.to_vec());
+        let (Ok(name), Ok(value)) = (text(name), text(value)) else {
+            return Err(HelloError::Malformed("a name or value is not UTF-8"));
+        };
+        if name.starts_with("_pq_.") {
+            found.options.push(name);
+        } else {
+            found.params.push((name, value));
+        }
+        rest = after;
+    }
+    if found.param("user").is_none_or(str::is_empty) {
+        return Err(HelloError::Malformed("it names no user"));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_startup_packet_gives_its_parameters_in_order() {
+        let body = b"user\0ann\0database\0shop\0_pq_.x\x001\0\0";
+        let found = startup(0x0003_0002, body).expect("valid");
+        assert_eq!((found.minor, found.param("database")), (2, Some("shop")));
+        assert_eq!(found.options, ["_pq_.x"]);
+    }
+
+    #[test]
+    fn garbage_is_named_and_never_panics() {
+        for body in [
+            &b""[..],
+            b"user",
+            b"user\0",
+            b"user\0ann",
+            b"\0",
+            b"\xff\0\xff\0\0",
+        ] {
+            assert!(
+                matches!(startup(0x0003_0000, body), Err(HelloError::Malformed(_))),
+                "{body:?}"
+            );
+        }
+        assert!(matches!(
+            startup(0x0002_0000, b"\0"),
+            Err(HelloError::Version(2, 0))
+        ));
+        assert!(matches!(cancel(b"1234567"), Err(HelloError::Malformed(_))));
+    }
+}

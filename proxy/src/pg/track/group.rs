@@ -1,0 +1,119 @@
+//! One statement group: a Query, a FunctionCall, or an extended-protocol run up to its Sync.
+
+use std::sync::Arc;
+
+use super::Prepared;
+use crate::pg::classify::{Judgement, Policy, Verdict, judge, rule};
+
+/// Which messages make the group up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shape {
+    #[default]
+    Extended,
+    Query,
+    Function,
+    /// Not a group: marks where CopyDone or CopyFail stands among what was sent.
+    CopyEnd,
+}
+
+/// A message of an extended group that matters later.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    Parse(Box<[u8]>, Arc<Prepared>),
+    /// `None`: what it runs is not known, so it counts as a write.
+    Execute(Option<Arc<Prepared>>),
+    Close(Box<[u8]>),
+}
+
+/// What was sent, and how far its answers have come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) shape: Shape,
+    pub(crate) text: Vec<u8>,
+    pub(crate) too_long: bool,
+    pub(crate) items: Vec<Item>,
+    pub(crate) parsed: usize,
+    pub(crate) completed: usize,
+    pub(crate) failed: bool,
+    /// A command tag came that changes the session's state.
+    pub(crate) notable: bool,
+}
+
+/// A buffer larger than this is given back rather than kept for reuse.
+const REUSE: usize = 1024;
+
+impl Group {
+    /// True when the group can be kept for reuse without holding much memory.
+    pub(crate) fn reusable(&self) -> bool {
+        self.text.capacity() <= REUSE && self.items.capacity() <= 32
+    }
+
+    /// Empties it, keeping its buffers.
+    pub(crate) fn clear(&mut self) {
+        let (mut text, mut items) = (
+            std::mem::take(&mut self.text),
+            std::mem::take(&mut self.items),
+        );
+        text.clear();
+        items.clear();
+        *self = Self {
+            text,
+            items,
+            ..Self::default()
+        };
+    }
+
+    /// The judgements of all that it runs; `None` where something is not known.
+    pub(crate) fn judgements(&self, policy: &Policy) -> Option<Vec<Arc<Judgement>>> {
+        match self.shape {
+            Shape::Function => None,
+            Shape::CopyEnd => Some(Vec::new()),
+            Shape::Query if self.too_long => None,
+            Shape::Query => Some(vec![Arc::new(judge(&self.text, policy))]),
+            Shape::Extended => self
+                .items
+                .iter()
+                .filter_map(|item| match item {
+                    Item::Execute(prepared) => {
+                        Some(prepared.as_ref().and_then(|p| p.judgement(policy)))
+                    }
+                    Item::Parse(..) | Item::Close(_) => None,
+                })
+                .collect(),
+        }
+    }
+
+    /// True when nothing in it can change anything.
+    pub(crate) fn provably_reads(&self, policy: &Policy) -> bool {
+        self.judgements(policy)
+            .is_some_and(|all| all.iter().all(|j| j.verdict() == Verdict::Read))
+    }
+
+    /// True when nothing in it can have left session state that only the server knows of: advisory
+    /// locks, temporary tables. DML is taken not to, by its triggers as little as by itself.
+    pub(crate) fn leaves_nothing(&self, policy: &Policy) -> bool {
+        self.judgements(policy).is_some_and(|all| {
+            let mut statements = all.iter().flat_map(|j| &j.statements);
+            statements.all(|s| {
+                matches!(s.verdict, Verdict::Read | Verdict::Boundary) || s.rule == rule::DML
+            })
+        })
+    }
+
+    /// The text that tells people what it is.
+    pub(crate) fn words(&self) -> &[u8] {
+        match self.shape {
+            Shape::Query => &self.text,
+            Shape::Function => b"function call",
+            Shape::CopyEnd => b"",
+            Shape::Extended => self
+                .items
+                .iter()
+                .find_map(|item| match item {
+                    Item::Execute(Some(p)) => Some(p.text()),
+                    Item::Execute(None) | Item::Parse(..) | Item::Close(_) => None,
+                })
+                .unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! What was sent and not answered yet, and what the session would have to take along in a move.
+//!
+//! The queue of outstanding groups is the count behind a permit: a group is one Query, one
+//! FunctionCall, or everything up to a Sync, and it ends with its own ReadyForQuery. Texts are kept
+//! by reference (here: in buffers that are used again) and judged only when a fence falls.
+//! Nothing here does IO.
+
+mod group;
+mod prepared;
+mod state;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+pub(crate) use group::{Group, Item, Shape};
+pub(crate) use prepared::{Prepared, Statements};
+pub(crate) use state::{Effects, SessionSets};
+
+use super::classify::Policy;
+
+/// Most groups kept for reuse; beyond, their buffers are given back.
+const SPARE: usize = 4;
+
+/// Transaction status, as the last ReadyForQuery told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tx {
+    Idle,
+    Open,
+    Failed,
+}
+
+impl Tx {
+    /// From the byte of a ReadyForQuery.
+    pub(crate) fn of(status: u8) -> Self {
+        match status {
+            b'T' => Self::Open,
+            b'E' => Self::Failed,
+            _ => Self::Idle,
+        }
+    }
+
+    pub(crate) fn status(self) -> u8 {
+        match self {
+            Self::Idle => b'I',
+            Self::Open => b'T',
+            Self::Failed => b'E',
+        }
+    }
+}
+
+/// Statement texts remembered for warming up a login made ahead, and their most bytes each.
+const RECENT: usize = 4;
+const RECENT_BYTES: usize = 256;
+
+/// The state of one session's conversation with its server.
+pub(crate) struct Track {
+    pub(crate) tx: Tx,
+    sent: VecDeque<Group>,
+    open: Option<Group>,
+    spare: Vec<Group>,
+    /// The server asked for COPY data and has not said that it is done.
+    pub(crate) copy_in: bool,
+    pub(crate) statements: Statements,
+    pub(crate) sets: SessionSets,
+    effects: Effects,
+    recent: [Vec<u8>; RECENT],
+    next_recent: usize,
+    /// Set while a move is near: groups that may have pinned the session are noticed.
+    pub(crate) watched: bool,
+    /// Such a group was answered since the server was last asked.
+    pub(crate) may_be_pinned: bool,
+}
+
+impl Default for Track {
+    fn default() -> Self {
+        Self {
+            tx: Tx::Idle,
+            sent: VecDeque::new(),
+            open: None,
+            spare: Vec::new(),
+            copy_in: false,
+            statements: Statements::default(),
+            sets: SessionSets::default(),
+            effects: Effects::default(),
+            recent: Default::default(),
+            next_recent: 0,
+            watched: false,
+            may_be_pinned: false,
+        }
+    }
+}
+
+impl Track {
+    /// Nothing sent is unanswered.
+    pub(crate) fn answered(&self) -> bool {
+        self.sent.is_empty() && self.open.is_none()
+    }
+
+    /// Every group that was closed by a Query, Sync or FunctionCall is answered.
+    pub(crate) fn synced(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// Messages were sent that no Sync has closed yet.
+    pub(crate) fn unsynced(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Nothing is unanswered and no transaction is open: the session may be moved.
+    pub(crate) fn quiescent(&self) -> bool {
+        self.answered() && self.tx == Tx::Idle
+    }
+
+    /// Groups in flight, oldest first.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = &Group> {
+        self.sent
+            .iter()
+            .filter(|g| g.shape != Shape::CopyEnd)
+            .chain(self.open.as_ref())
+    }
+
+    /// How many ReadyForQuery messages are owed to the client.
+    pub(crate) fn owed(&self) -> usize {
+        self.sent
+            .iter()
+            .filter(|g| g.shape != Shape::CopyEnd)
+            .count()
+    }
+
+    fn fresh(&mut self, shape: Shape) -> Group {
+        let mut group = self.spare.pop().unwrap_or_default();
+        group.shape = shape;
+        group
+    }
+
+    fn open(&mut self) -> &mut Group {
+        if self.open.is_none() {
+            self.open = Some(self.fresh(Shape::Extended));
+        }
+        self.open.get_or_insert_default()
+    }
+
+    /// A Query message goes out; `text` is `None` when it is too long to keep.
+    pub(crate) fn query(&mut self, text: Option<&[u8]>) {
+        // A simple query destroys the unnamed statement (PostgreSQL 18, 54.2.3).
+        self.statements.forget_unnamed();
+        let mut group = self.fresh(Shape::Query);
+        match text {
+            Some(text) => group.text.extend_from_slice(text),
+            None => group.too_long = true,
+        }
+        self.sent.push_back(group);
+    }
+
+    /// A FunctionCall goes out.
+    pub(crate) fn function_call(&mut self) {
+        let group = self.fresh(Shape::Function);
+        self.sent.push_back(group);
+    }
+
+    /// A Parse goes out.
+    pub(crate) fn parse(&mut self, name: &[u8], prepared: Arc<Prepared>) {
+        self.open().items.push(Item::Parse(name.into(), prepared));
+    }
+
+    /// A Bind goes out.
+    pub(crate) fn bind(&mut self, portal: &[u8], statement: &[u8]) {
+        let prepared = self.find(statement);
+        self.open();
+        self.statements.bind(portal, prepared);
+    }
+
+    /// A Bind whose head could not be read whole goes out: whatever it names counts as a write.
+    pub(crate) fn bind_unread(&mut self) {
+        self.open();
+        self.statements.bind_unknown();
+    }
+
+    /// An Execute goes out.
+    pub(crate) fn execute(&mut self, portal: &[u8]) {
+        let prepared = self.statements.bound(portal);
+        self.open().items.push(Item::Execute(prepared));
+    }
+
+    /// A Close goes out.
+    pub(crate) fn close(&mut self, kind: u8, name: &[u8]) {
+        if kind == b'S' {
+            self.open().items.push(Item::Close(name.into()));
+        } else {
+            self.open();
+        }
+    }
+
+    /// A Describe or Flush goes out: part of the group, without an effect of its own.
+    pub(crate) fn touch(&mut self) {
+        self.open();
+    }
+
+    /// A Sync goes out.
+    pub(crate) fn sync(&mut self) {
+        let group = self
+            .open
+            .take()
+            .unwrap_or_else(|| self.fresh(Shape::Extended));
+        self.sent.push_back(group);
+    }
+
+    /// CopyDone or CopyFail goes out.
+    pub(crate) fn copy_end(&mut self) {
+        if self.copy_in {
+            self.copy_in = false;
+        } else {
+            let group = self.fresh(Shape::CopyEnd);
+            self.sent.push_back(group);
+        }
+    }
+
+    /// The statement a Bind with this name would find, counting Parses still in flight.
+    pub(crate) fn find(&self, name: &[u8]) -> Option<Arc<Prepared>> {
+        let pending = self.open.iter().chain(self.sent.iter().rev());
+        for item in pending.flat_map(|g| g.items.iter().rev()) {
+            if let Item::Parse(n, prepared) = item
+                && **n == *name
+            {
+                return Some(Arc::clone(prepared));
+            }
+        }
+        self.statements.get(name)
+    }
+
+    fn front(&mut self) -> Option<&mut Group> {
+        while self.sent.front().is_some_and(|g| g.shape == Shape::CopyEnd) {
+            self.sent.pop_front();
+        }
+        if self.sent.is_empty() {
+            self.open.as_mut()
+        } else {
+            self.sent.front_mut()
+        }
+    }
+
+    /// ParseComplete came.
+    pub(crate) fn parsed(&mut self) {
+        if let Some(group) = self.front() {
+            group.parsed += 1;
+        }
+    }
+
+    /// CommandComplete came.
+    pub(crate) fn completed(&mut self, tag: &[u8]) {
+        self.copy_in = false;
+        if let Some(group) = self.front() {
+            group.completed += 1;
+            group.notable |= state::is_notable(tag);
+        }
+    }
+
+    /// EmptyQueryResponse or PortalSuspended came.
+    pub(crate) fn passed(&mut self) {
+        if let Some(group) = self.front() {
+            group.completed += 1;
+        }
+    }
+
+    /// CopyInResponse came: until CopyDone or CopyFail the server ignores Sync and Flush
+    /// (54.2.6), so Syncs sent meanwhile get no ReadyForQuery.
+    pub(crate) fn copy_in(&mut self) {
+        self.copy_in = true;
+        let Some(mut front) = self.sent.pop_front() else {
+            return;
+        };
+        while self
+            .sent
+            .front()
+            .is_some_and(|g| g.shape == Shape::Extended && g.items.is_empty())
+        {
+            self.sent.pop_front();
+        }
+        if self.sent.front().is_some_and(|g| g.shape == Shape::CopyEnd) {
+            self.sent.pop_front();
+            self.copy_in = false;
+        }
+        if front.shape != Shape::Extended {
+            self.sent.push_front(front);
+            return;
+        }
+        // Its own Sync was among the ignored: the next one closes it.
+        if let Some(next) = self.sent.pop_front() {
+            front.items.extend(next.items.iter().cloned());
+            self.sent.push_front(front);
+        } else if let Some(open) = self.open.take() {
+            front.items.extend(open.items.iter().cloned());
+            self.open = Some(front);
+        } else {
+            self.open = Some(front);
+        }
+    }
+
+    /// ErrorResponse came.
+    pub(crate) fn failed(&mut self) {
+        self.copy_in = false;
+        if let Some(group) = self.front() {
+            group.failed = true;
+        }
+    }
+
+    /// ReadyForQuery came: the front group's outcome is known.
+    pub(crate) fn ready(&mut self, status: u8, policy: &Policy) {
+        self.copy_in = false;
+        while self.sent.front().is_some_and(|g| g.shape == Shape::CopyEnd) {
+            self.sent.pop_front();
+        }
+        let tx = Tx::of(status);
+        if let Some(mut group) = self.sent.pop_front() {
+            self.statements.settle(&group);
+            if group.notable {
+                self.effects.apply(
+                    &group,
+                    self.tx,
+                    policy,
+                    &mut self.sets,
+                    &mut self.statements,
+                );
+            }
+            if tx == Tx::Idle {
+                self.effects.end_of_transaction();
+            }
+            if self.watched {
+                self.may_be_pinned |= !group.leaves_nothing(policy);
+            }
+            if self.spare.len() < SPARE && group.reusable() {
+                self.remember(&mut group);
+                group.clear();
+                self.spare.push(group);
+            }
+        }
+        if tx == Tx::Idle {
+            self.statements.end_of_transaction();
+        }
+        self.tx = tx;
+    }
+
+    /// Keeps a short text by exchanging buffers, so that nothing is copied.
+    fn remember(&mut self, group: &mut Group) {
+        if group.shape == Shape::Query && !group.failed && group.text.len() <= RECENT_BYTES {
+            self.next_recent = (self.next_recent + 1) % RECENT;
+            if let Some(slot) = self.recent.get_mut(self.next_recent) {
+                std::mem::swap(slot, &mut group.text);
+            }
+        }
+    }
+
+    /// Texts of the last short simple queries, without repetition.
+    pub(crate) fn recent(&self) -> Vec<&[u8]> {
+        let mut texts: Vec<&[u8]> = self.recent.iter().map(Vec::as_slice).collect();
+        texts.retain(|t| !t.is_empty());
+        texts.sort_unstable();
+        texts.dedup();
+        texts
+    }
+
+    /// The server is gone: nothing is in flight any more and no transaction is open.
+    pub(crate) fn server_lost(&mut self) {
+        self.sent.clear();
+        self.open = None;
+        self.copy_in = false;
+        self.effects = Effects::default();
+        self.statements.end_of_transaction();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! Prepared statements and portals by name, as far as they must be known.
+//!
+//! A Parse is kept whole (bounded) so that it can be sent again to another server; its verdict is
+//! made once, when it is first needed. Statement names live until closed, portals until the end of
+//! their transaction.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use super::{Group, Item};
+use crate::pg::classify::{Judgement, Policy, judge};
+use crate::pg::message::parse_head;
+
+/// All Parse messages a session keeps, in bytes; a session beyond it cannot be moved.
+const KEPT: usize = 4 * 1024 * 1024;
+
+/// A prepared statement as its Parse message said it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// The whole message; empty when it was too long to keep.
+    frame: Box<[u8]>,
+    judgement: OnceLock<Option<Arc<Judgement>>>,
+}
+
+impl Prepared {
+    /// Of a Parse message that is there whole.
+    pub(crate) fn new(frame: &[u8]) -> Arc<Self> {
+        Arc::new(Self {
+            frame: frame.into(),
+            judgement: OnceLock::new(),
+        })
+    }
+
+    /// Of one that was too long to keep.
+    pub(crate) fn unkept() -> Arc<Self> {
+        Arc::new(Self {
+            frame: Box::default(),
+            judgement: OnceLock::new(),
+        })
+    }
+
+    /// The message, if it was kept.
+    pub(crate) fn frame(&self) -> Option<&[u8]> {
+        (!self.frame.is_empty()).then_some(&self.frame)
+    }
+
+    /// Its statement text; empty when it was not kept.
+    pub(crate) fn text(&self) -> &[u8] {
+        parse_head(&self.frame).map_or(b"", |(_, text)| text)
+    }
+
+    /// Its judgement; `None` when its text is not known.
+    pub(crate) fn judgement(&self, policy: &Policy) -> Option<Arc<Judgement>> {
+        self.judgement
+            .get_or_init(|| parse_head(&self.frame).map(|(_, text)| Arc::new(judge(text, policy))))
+            .clone()
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Bound {
+    To(Arc<Prepared>),
+    Unknown,
+}
+
+/// Statements and portals of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Statements {
+    named: HashMap<Box<[u8]>, Arc<Prepared>>,
+    unnamed: Option<Arc<Prepared>>,
+    kept: usize,
+    version: u64,
+    unnamed_portal: Option<Bound>,
+    portals: HashMap<Box<[u8]>, Bound>,
+    /// A Bind whose names could not be read went out in this transaction.
+    unread_bind: bool,
+    /// Texts of SQL-level PREPARE, by name.
+    pub(crate) sql: HashMap<String, String>,
+}
+
+impl Statements {
+    /// The statement of this name; the empty name is the unnamed one.
+    pub(crate) fn get(&self, name: &[u8]) -> Option<Arc<Prepared>> {
+        if name.is_empty() {
+            self.unnamed.clone()
+        } else {
+            self.named.get(name).cloned()
+        }
+    }
+
+    /// The named statements in no order, as they have to be sent again.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &Arc<Prepared>> {
+        self.named.values()
+    }
+
+    /// The unnamed statement, while it exists.
+    pub(crate) fn unnamed(&self) -> Option<&Arc<Prepared>> {
+        self.unnamed.as_ref()
+    }
+
+    /// Rises with every change of the named statements.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Why the statements cannot all be replayed.
+    pub(crate) fn pin(&self) -> Option<String> {
+        if self.kept > KEPT {
+            return Some(format!(
+                "its prepared statements take more than {KEPT} bytes"
+            ));
+        }
+        self.named
+            .values()
+            .any(|p| p.frame().is_none())
+            .then(|| "a prepared statement is too long to be kept".to_owned())
+    }
+
+    pub(crate) fn bind(&mut self, portal: &[u8], statement: Option<Arc<Prepared>>) {
+        let bound = statement.map_or(Bound::Unknown, Bound::To);
+        if portal.is_empty() {
+            self.unnamed_portal = Some(bound);
+        } else {
+            self.portals.insert(portal.into(), bound);
+        }
+    }
+
+    pub(crate) fn bind_unknown(&mut self) {
+        self.unread_bind = true;
+    }
+
+    /// What an Execute of this portal runs.
+    pub(crate) fn bound(&self, portal: &[u8]) -> Option<Arc<Prepared>> {
+        if self.unread_bind {
+            return None;
+        }
+        let bound = if portal.is_empty() {
+            self.unnamed_portal.as_ref()
+        } else {
+            self.portals.get(portal)
+        };
+        match bound {
+            Some(Bound::To(prepared)) => Some(Arc::clone(prepared)),
+            Some(Bound::Unknown) | None => None,
+        }
+    }
+
+    pub(crate) fn forget_unnamed(&mut self) {
+        self.unnamed = None;
+    }
+
+    /// DEALLOCATE of a name; protocol-level and SQL-level names are one namespace.
+    pub(crate) fn deallocate(&mut self, name: &str) {
+        self.remove(name.as_bytes());
+        self.sql.remove(name);
+    }
+
+    /// DEALLOCATE ALL or DISCARD ALL.
+    pub(crate) fn deallocate_all(&mut self) {
+        self.named = HashMap::new();
+        self.sql = HashMap::new();
+        self.kept = 0;
+        self.version += 1;
+    }
+
+    fn remove(&mut self, name: &[u8]) {
+        if let Some(old) = self.named.remove(name) {
+            self.kept = self.kept.saturating_sub(old.frame.len());
+            self.version += 1;
+        }
+    }
+
+    /// A group was answered: its Parses up to the first failure exist now, its Closes took effect.
+    pub(crate) fn settle(&mut self, group: &Group) {
+        if group.items.is_empty() {
+            return;
+        }
+        let mut parsed = 0;
+        for item in &group.items {
+            match item {
+                Item::Parse(name, prepared) => {
+                    parsed += 1;
+                    if parsed > group.parsed {
+                        return;
+                    }
+                    if name.is_empty() {
+                        self.unnamed = Some(Arc::clone(prepared));
+                    } else {
+                        self.remove(name);
+                        self.kept += prepared.frame.len();
+                        self.version += 1;
+                        self.named.insert(name.clone(), Arc::clone(prepared));
+                    }
+                }
+                // A Close after a failure was skipped by the server, but whoever closes a name
+                // does not use it again; forgetting it costs at most a replay.
+                Item::Close(name) if name.is_empty() => self.unnamed = None,
+                Item::Close(name) if !group.failed => self.remove(name),
+                Item::Close(_) | Item::Execute(_) => {}
+            }
+        }
+    }
+
+    /// Portals end with their transaction.
+    pub(crate) fn end_of_transaction(&mut self) {
+        self.unnamed_portal = None;
+        self.unread_bind = false;
+        if !self.portals.is_empty() {
+            self.portals = HashMap::new();
+        }
+    }
+}

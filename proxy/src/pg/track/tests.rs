@@ -1,0 +1,240 @@
+//! Scripts of messages and answers: what is in flight, what is settled, what must be replayed.
+
+use super::*;
+use crate::pg::frame::put;
+
+fn parse_frame(name: &str, sql: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    put(
+        &mut out,
+        b'P',
+        &[name.as_bytes(), b"\0", sql.as_bytes(), b"\0\0\0"],
+    );
+    out
+}
+
+fn parse(track: &mut Track, name: &str, sql: &str) {
+    track.parse(name.as_bytes(), Prepared::new(&parse_frame(name, sql)));
+}
+
+fn run(track: &mut Track, sql: &str, tags: &[&str], status: u8) {
+    track.query(Some(sql.as_bytes()));
+    for tag in tags {
+        track.completed(tag.as_bytes());
+    }
+    track.ready(status, &Policy::default());
+}
+
+fn replayed(track: &Track) -> Vec<&str> {
+    track.sets.replay().collect()
+}
+
+#[test]
+fn a_group_is_in_flight_until_its_own_ready_for_query() {
+    let mut track = Track::default();
+    track.query(Some(b"SELECT 1"));
+    track.query(Some(b"SELECT 2"));
+    track.ready(b'I', &Policy::default());
+    assert!(!track.answered());
+    track.ready(b'I', &Policy::default());
+    assert!(track.quiescent());
+}
+
+#[test]
+fn an_extended_run_without_sync_is_in_flight() {
+    let mut track = Track::default();
+    parse(&mut track, "", "INSERT INTO t VALUES (1)");
+    track.bind(b"", b"");
+    track.execute(b"");
+    assert!(track.unsynced() && track.synced() && !track.answered());
+    assert!(
+        !track
+            .in_flight()
+            .all(|g| g.provably_reads(&Policy::default()))
+    );
+    track.sync();
+    assert!(!track.synced() && !track.unsynced());
+}
+
+#[test]
+fn a_prepared_statement_exists_once_its_parse_is_answered() {
+    let mut track = Track::default();
+    parse(&mut track, "a", "SELECT 1");
+    parse(&mut track, "b", "SELECT 2");
+    track.sync();
+    assert!(
+        track.find(b"b").is_some(),
+        "a Bind in the same pipeline finds it"
+    );
+    track.parsed();
+    track.failed();
+    track.ready(b'I', &Policy::default());
+    assert!(track.find(b"a").is_some() && track.find(b"b").is_none());
+}
+
+#[test]
+fn a_simple_query_destroys_the_unnamed_statement() {
+    let mut track = Track::default();
+    parse(&mut track, "", "SELECT 1");
+    track.sync();
+    track.parsed();
+    track.ready(b'I', &Policy::default());
+    assert!(track.statements.unnamed().is_some());
+    run(&mut track, "SELECT 1", &["SELECT 1"], b'I');
+    assert!(track.statements.unnamed().is_none());
+}
+
+#[test]
+fn an_execute_of_an_unknown_portal_is_no_read() {
+    let mut track = Track::default();
+    track.execute(b"nobody knows");
+    assert!(
+        !track
+            .in_flight()
+            .all(|g| g.provably_reads(&Policy::default()))
+    );
+}
+
+#[test]
+fn syncs_that_the_server_ignores_during_copy_are_not_waited_for() {
+    // libpq sends Parse Bind Execute Sync for COPY FROM STDIN, and another Sync after CopyDone.
+    let mut track = Track::default();
+    parse(&mut track, "", "COPY t FROM STDIN");
+    track.bind(b"", b"");
+    track.execute(b"");
+    track.sync();
+    track.copy_in();
+    assert!(
+        track.copy_in && track.unsynced(),
+        "its own Sync was ignored"
+    );
+    track.copy_end();
+    track.completed(b"COPY 1");
+    track.sync();
+    track.ready(b'I', &Policy::default());
+    assert!(track.quiescent());
+}
+
+#[test]
+fn copy_done_may_be_sent_before_the_server_asks() {
+    let mut track = Track::default();
+    track.query(Some(b"COPY t FROM STDIN"));
+    track.copy_end();
+    track.copy_in();
+    assert!(!track.copy_in, "its end is on the way already");
+    track.completed(b"COPY 1");
+    track.ready(b'I', &Policy::default());
+    assert!(track.quiescent());
+}
+
+#[test]
+fn settings_take_effect_with_their_transaction() {
+    let mut track = Track::default();
+    run(&mut track, "SET work_mem = '1MB'", &["SET"], b'I');
+    run(&mut track, "BEGIN", &["BEGIN"], b'T');
+    run(&mut track, "SET search_path = a", &["SET"], b'T');
+    assert_eq!(replayed(&track), ["SET work_mem = '1MB'"]);
+    run(&mut track, "ROLLBACK", &["ROLLBACK"], b'I');
+    assert_eq!(replayed(&track), ["SET work_mem = '1MB'"]);
+    run(
+        &mut track,
+        "BEGIN; SET search_path = b; COMMIT",
+        &["BEGIN", "SET", "COMMIT"],
+        b'I',
+    );
+    assert_eq!(
+        replayed(&track),
+        ["SET work_mem = '1MB'", "SET search_path = b"]
+    );
+}
+
+#[test]
+fn only_statements_that_completed_count() {
+    let mut track = Track::default();
+    track.query(Some(b"SET work_mem = '1MB'; SET nonsense = 1"));
+    track.completed(b"SET");
+    track.failed();
+    track.ready(b'I', &Policy::default());
+    // Both were one implicit transaction, which the failure undid.
+    assert!(replayed(&track).is_empty());
+}
+
+#[test]
+fn set_local_is_not_replayed_and_reset_takes_back() {
+    let mut track = Track::default();
+    run(
+        &mut track,
+        "BEGIN; SET LOCAL work_mem = '2MB'; COMMIT",
+        &["BEGIN", "SET", "COMMIT"],
+        b'I',
+    );
+    assert!(replayed(&track).is_empty());
+    run(
+        &mut track,
+        "SET work_mem = '1MB'; SET ROLE app",
+        &["SET", "SET"],
+        b'I',
+    );
+    run(&mut track, "RESET ALL", &["RESET"], b'I');
+    assert_eq!(replayed(&track), ["SET ROLE app"]);
+    run(&mut track, "DISCARD ALL", &["DISCARD ALL"], b'I');
+    assert!(replayed(&track).is_empty());
+}
+
+#[test]
+fn listen_is_repeated_until_unlistened() {
+    let mut track = Track::default();
+    run(
+        &mut track,
+        "LISTEN a; LISTEN b",
+        &["LISTEN", "LISTEN"],
+        b'I',
+    );
+    assert_eq!(track.sets.listens, ["a", "b"]);
+    run(&mut track, "UNLISTEN a", &["UNLISTEN"], b'I');
+    assert_eq!(track.sets.listens, ["b"]);
+    run(&mut track, "UNLISTEN *", &["UNLISTEN"], b'I');
+    assert!(track.sets.listens.is_empty());
+}
+
+#[test]
+fn what_cannot_be_replayed_pins_the_session_with_a_reason() {
+    let mut track = Track::default();
+    run(
+        &mut track,
+        "CREATE TEMP TABLE t (a int)",
+        &["CREATE TABLE"],
+        b'I',
+    );
+    assert!(track.sets.pins().any(|p| p.contains("temporary")));
+    let mut track = Track::default();
+    let sql = "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT";
+    run(
+        &mut track,
+        sql,
+        &["BEGIN", "DECLARE CURSOR", "COMMIT"],
+        b'I',
+    );
+    assert!(track.sets.pins().any(|p| p.contains("WITH HOLD")));
+}
+
+#[test]
+fn a_statement_prepared_in_sql_is_known_by_its_text() {
+    let mut track = Track::default();
+    run(&mut track, "PREPARE p AS SELECT 1", &["PREPARE"], b'I');
+    assert_eq!(
+        track.statements.sql.get("p").map(String::as_str),
+        Some("PREPARE p AS SELECT 1")
+    );
+    run(&mut track, "DEALLOCATE p", &["DEALLOCATE"], b'I');
+    assert!(track.statements.sql.is_empty());
+}
+
+#[test]
+fn a_lost_server_leaves_nothing_in_flight() {
+    let mut track = Track::default();
+    track.query(Some(b"SELECT 1"));
+    parse(&mut track, "", "SELECT 1");
+    track.server_lost();
+    assert!(track.answered());
+}

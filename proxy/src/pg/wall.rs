@@ -1,0 +1,329 @@
+//! Wall two: while fenced, PostgreSQL itself refuses what was misjudged.
+//!
+//! Each session's `default_transaction_read_only` is set to on by us when the session is quiet, and
+//! lowered when the gate opens. Towards the client the variable is virtual: our value is never
+//! shown, and what the client sets meanwhile is kept and applied when the wall comes down.
+//! The wall is raised by SET and not as a startup option: what a RESET would restore stays the
+//! client's own, and each reset is followed by raising it again before anything else is sent.
+
+use super::frame::head;
+use super::frame::put;
+use super::message::{body, parameter_of, parse_head, query, report_field};
+use super::relay::Seen;
+use super::session::{End, Session};
+use super::track::Tx;
+use crate::gate::Phase;
+
+const NAME: &str = "default_transaction_read_only";
+const RAISE: &str = "SET default_transaction_read_only = on";
+
+/// Whether the wall stands in a session, and what its client believes.
+#[derive(Debug)]
+pub(crate) struct Wall {
+    up: bool,
+    /// What the client was last told of the variable.
+    told: String,
+    /// What the client asked for while the wall stood: the statement, until it is answered.
+    wish: Option<String>,
+}
+
+impl Default for Wall {
+    fn default() -> Self {
+        Self {
+            up: false,
+            told: "off".into(),
+            wish: None,
+        }
+    }
+}
+
+impl Wall {
+    /// It stands.
+    pub(crate) fn stands(&self) -> bool {
+        self.up
+    }
+
+    /// What the client believes the variable to be.
+    pub(crate) fn told(&self) -> &str {
+        &self.told
+    }
+
+    /// The value at login, before anything of ours.
+    pub(crate) fn tell(&mut self, value: &str) {
+        value.clone_into(&mut self.told);
+    }
+
+    /// On another server, where nothing was set by us.
+    pub(crate) fn gone(&mut self) {
+        self.up = false;
+    }
+}
+
+impl Session {
+    /// Something has to be put right and the server is free for it.
+    pub(crate) fn chores_due(&self) -> bool {
+        if self.client_gone {
+            return self.track.synced();
+        }
+        let Some(_) = &self.server else { return false };
+        if self.pins_wanted && self.track.quiescent() && !self.passing {
+            return true;
+        }
+        if !self.careful || !self.track.answered() || self.passing {
+            return false;
+        }
+        let fenced = self.look.phase != Phase::Open;
+        match self.track.tx {
+            Tx::Idle if fenced => !self.wall.up || self.kept.after.rewall,
+            Tx::Idle if self.stale() => self.ready_to_move() || self.pinned(),
+            Tx::Idle => !self.look.releasing && (self.wall.up || self.sealed),
+            Tx::Open => {
+                (self.sealed && self.kept.after.reseal)
+                    || (fenced && self.grace_over && !self.sealed && self.permit.is_some())
+            }
+            Tx::Failed => false,
+        }
+    }
+
+    /// Puts right what is due.
+    pub(crate) async fn chores(&mut self) -> Result<(), End> {
+        while self.chores_due() {
+            if self.client_gone {
+                return Err(End::ClientGone);
+            }
+            let fenced = self.look.phase != Phase::Open;
+            match self.track.tx {
+                Tx::Idle if self.pins_wanted => self.look_for_pins().await?,
+                Tx::Idle if fenced => self.raise().await?,
+                Tx::Idle if self.stale() => self.get_to_target().await?,
+                Tx::Idle => self.lower().await?,
+                Tx::Open => self.seal().await?,
+                Tx::Failed => {}
+            }
+        }
+        self.recheck();
+        Ok(())
+    }
+
+    async fn raise(&mut self) -> Result<(), End> {
+        let mut message = Vec::new();
+        query(&mut message, RAISE);
+        self.kept.after.rewall = false;
+        // Before the question is sent: its own ParameterStatus is not the client's to see.
+        self.wall.up = true;
+        self.ask_server(&message, 1).await?;
+        if self.server.is_some() {
+            self.handle.set_walled(true);
+        }
+        Ok(())
+    }
+
+    /// Gives the session back what its client set, on the server it is on.
+    pub(crate) async fn lower(&mut self) -> Result<(), End> {
+        self.sealed = false;
+        if !self.wall.up {
+            return Ok(());
+        }
+        let mut message = Vec::new();
+        let own = [NAME, "session characteristics"];
+        query(&mut message, &format!("RESET {NAME}"));
+        let mut readies = 1;
+        for text in self.track.sets.texts_of(&own) {
+            query(&mut message, text);
+            readies += 1;
+        }
+        self.handle.set_walled(false);
+        self.ask_server(&message, readies).await?;
+        self.wall.up = false;
+        Ok(())
+    }
+
+    /// Makes the open transaction read-only on the server. One that has not written so far needs
+    /// no permit any more; one that has keeps it until its end.
+    async fn seal(&mut self) -> Result<(), End> {
+        let mut message = Vec::new();
+        // The second statement takes a snapshot, after which PostgreSQL lets nothing make the
+        // transaction read-write again but going back to a savepoint.
+        query(&mut message, "SET LOCAL transaction_read_only = on");
+        query(
+            &mut message,
+            "SELECT pg_catalog.pg_current_xact_id_if_assigned()::text",
+        );
+        self.kept.after.reseal = false;
+        let Some(answer) = self.question(&message, 2).await? else {
+            return Ok(());
+        };
+        self.sealed = true;
+        if answer.error.is_none() && answer.rows.first().is_some_and(Option::is_none) {
+            self.release();
+        }
+        self.recheck();
+        Ok(())
+    }
+
+    /// Asks the server something of our own; returns the transaction status. A server that is lost
+    /// meanwhile is dealt with as such.
+    pub(crate) async fn ask_server(&mut self, messages: &[u8], readies: usize) -> Result<u8, End> {
+        Ok(self
+            .question(messages, readies)
+            .await?
+            .map_or(b'I', |a| a.status))
+    }
+
+    pub(crate) async fn question(
+        &mut self,
+        messages: &[u8],
+        readies: usize,
+    ) -> Result<Option<super::server::Answer>, End> {
+        let Some(server) = &mut self.server else {
+            return Ok(None);
+        };
+        let asked = tokio::time::timeout(
+            self.group.settings.login_timeout,
+            server.ask(messages, readies),
+        );
+        let answer = match asked.await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(e)) => {
+                self.on_server_gone(&e.to_string()).await?;
+                return Ok(None);
+            }
+            Err(_) => {
+                self.on_server_gone("it did not answer in time").await?;
+                return Ok(None);
+            }
+        };
+        self.pass_on(&answer.others);
+        if let Some((sqlstate, message)) = &answer.error {
+            tracing::debug!(
+                session = self.handle.id(),
+                sqlstate,
+                message,
+                "a statement of our own failed"
+            );
+        }
+        Ok(Some(answer))
+    }
+
+    /// Relays what came between answers of ours: notices, notifications, parameters.
+    fn pass_on(&mut self, frames: &[u8]) {
+        let mut at = 0;
+        while let Ok(Some(h)) = head(frames.get(at..).unwrap_or_default()) {
+            let frame = frames.get(at..at + h.total).unwrap_or_default();
+            if h.tag != b'S' || matches!(self.see_parameter(frame), Seen::Relay) {
+                self.client.queue().extend_from_slice(frame);
+            }
+            at += h.total;
+        }
+    }
+
+    /// A ParameterStatus came.
+    pub(crate) fn see_parameter(&mut self, frame: &[u8]) -> Seen {
+        let Some((name, value)) = parameter_of(body(frame)) else {
+            return Seen::Relay;
+        };
+        if let Some(server) = &mut self.server {
+            server.note(name, value);
+        }
+        if name == "in_hot_standby" {
+            return Seen::Swallow;
+        }
+        if name != NAME {
+            return Seen::Relay;
+        }
+        if self.wall.up {
+            // Something inside a statement lowered the wall: it is raised again before anything
+            // else is sent. The statement's own transaction is read-only all the same.
+            self.kept.after.rewall |= value == "off";
+            return Seen::Swallow;
+        }
+        if self.look.phase != Phase::Open {
+            // The barrier's reload, seen by a transaction that is still open.
+            return Seen::Swallow;
+        }
+        value.clone_into(&mut self.wall.told);
+        Seen::Relay
+    }
+
+    /// An ErrorResponse came.
+    pub(crate) fn see_error(&mut self, frame: &[u8]) -> Seen {
+        self.track.failed();
+        self.wall.wish = None;
+        let severity = report_field(body(frame), b'V').unwrap_or_default();
+        if matches!(severity, b"FATAL" | b"PANIC") {
+            // The session may outlive its server: what the client is told is decided at its end.
+            self.last_words = Some(frame.to_vec());
+            return Seen::Swallow;
+        }
+        if report_field(body(frame), b'C') != Some(b"25006") {
+            return Seen::Relay;
+        }
+        if self.kept.armed() && self.track.tx == Tx::Idle {
+            self.kept.mark_misjudged();
+            return Seen::Swallow;
+        }
+        if self.wall.up || self.sealed {
+            let mut out = Vec::new();
+            self.fence()
+                .write("PostgreSQL found that it writes")
+                .error(&mut out);
+            return Seen::Instead(out);
+        }
+        if self.plainly_open() {
+            let totals = &self.group.sessions.totals;
+            totals
+                .unexpected_read_only
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        Seen::Relay
+    }
+
+    /// The client sets the variable while the wall stands: the server is told to stay read-only,
+    /// in a statement with the same command tag, and the client's text is kept for later.
+    pub(crate) fn set_virtually(&mut self, text: String) -> Result<(), End> {
+        let inbox = std::mem::take(&mut self.client.inbox);
+        let mut out = Vec::with_capacity(inbox.len());
+        let mut at = 0;
+        let mut done = false;
+        while let Ok(Some(h)) = head(inbox.get(at..).unwrap_or_default()) {
+            let Some(frame) = inbox.get(at..at + h.total) else {
+                break;
+            };
+            match h.tag {
+                b'Q' if !done => {
+                    query(&mut out, RAISE);
+                    done = true;
+                }
+                b'P' if !done => {
+                    let (name, _) = parse_head(frame).unwrap_or_default();
+                    put(&mut out, b'P', &[name, b"\0", RAISE.as_bytes(), b"\0\0\0"]);
+                }
+                _ => out.extend_from_slice(frame),
+            }
+            done |= matches!(h.tag, b'S' | b'H');
+            at += h.total;
+        }
+        out.extend_from_slice(inbox.get(at..).unwrap_or_default());
+        self.client.inbox = out;
+        self.wall.wish = Some(text);
+        self.pass(super::decide::After::default());
+        Ok(())
+    }
+
+    /// The group in flight was answered: a wish of the client's about the variable is recorded.
+    pub(crate) fn record_wish(&mut self) {
+        let Some(text) = self.wall.wish.take() else {
+            return;
+        };
+        let policy = &self.group.settings.policy;
+        let judged = super::classify::judge(text.as_bytes(), policy);
+        match judged.statements.first().map(|s| &s.kind) {
+            Some(super::classify::Kind::Reset { .. }) => self.track.sets.unset(NAME),
+            Some(super::classify::Kind::SetSessionCharacteristics { .. }) => {
+                self.track.sets.unset(NAME);
+                self.track.sets.set("session characteristics", &text);
+            }
+            _ => self.track.sets.set(NAME, &text),
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! The live sessions, for those who have to speak of them: status, stragglers, the barrier.
+//!
+//! A session owns its connections and its permit; what stands here is only what it says about
+//! itself, in atomics on the busy path and behind a lock where a change is rare. Nothing here
+//! decides anything: the gate's count is the truth for a drain, this registry tells who is behind it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
+
+use crate::upstream::Region;
+
+/// What a session is doing, as told to operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SessionState {
+    /// Logging in upstream for the first time.
+    LoggingIn,
+    /// Nothing asked, no transaction open.
+    Idle,
+    /// A statement group was sent and its outcome is not known yet.
+    Executing,
+    /// A transaction is open and nothing is running.
+    InTransaction,
+    /// A write waits for the fence to open.
+    Held,
+    /// The client has left, its statement has not ended yet.
+    Orphaned,
+    /// Being logged in on another target.
+    Moving,
+}
+
+impl SessionState {
+    const ALL: [Self; 7] = [
+        Self::LoggingIn,
+        Self::Idle,
+        Self::Executing,
+        Self::InTransaction,
+        Self::Held,
+        Self::Orphaned,
+        Self::Moving,
+    ];
+
+    /// The word used in JSON and by `writefencectl sessions`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LoggingIn => "logging_in",
+            Self::Idle => "idle",
+            Self::Executing => "executing",
+            Self::InTransaction => "in_transaction",
+            Self::Held => "held",
+            Self::Orphaned => "orphaned",
+            Self::Moving => "moving",
+        }
+    }
+}
+
+/// One of our own logins upstream, as the barrier has to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnBackend {
+    /// The server's process id.
+    pub pid: i32,
+    /// Wall two stands in it: PostgreSQL refuses its writes.
+    pub walled: bool,
+}
+
+/// A session as shown to people.
+#[derive(Clone, Debug)]
+pub struct SessionView {
+    /// Our number of the session; also the process id its client sees.
+    pub id: u32,
+    /// User name of the client's startup packet.
+    pub user: String,
+    /// Database name.
+    pub database: String,
+    /// Where the client comes from.
+    pub client: SocketAddr,
+    /// `application_name` at start.
+    pub application_name: String,
+    /// Region and process id of its login upstream, while it has one.
+    pub backend: Option<(Region, i32)>,
+    /// What it does.
+    pub state: SessionState,
+    /// For how long it has been doing that.
+    pub since: Duration,
+    /// It holds a permit: the gate counts it.
+    pub permitted: bool,
+    /// Wall two stands.
+    pub walled: bool,
+    /// Why it cannot be moved; empty: it can.
+    pub pins: Vec<String>,
+    /// Digest of the statement that keeps a drain waiting.
+    pub digest: Option<String>,
+    /// When the client connected.
+    pub started: SystemTime,
+}
+
+#[derive(Default)]
+struct Told {
+    backend: Option<(Region, i32)>,
+    /// A second login, on the candidate, made ahead of the promotion.
+    ahead: Option<(Region, i32)>,
+    pins: Vec<String>,
+    digest: Option<String>,
+}
+
+/// What a session tells about itself, and how it is spoken to.
+pub struct SessionHandle {
+    id: u32,
+    secret: i32,
+    user: String,
+    database: String,
+    application_name: String,
+    client: SocketAddr,
+    started: SystemTime,
+    born: Instant,
+    state: AtomicU8,
+    since_ms: AtomicU64,
+    permitted: AtomicBool,
+    walled: AtomicBool,
+    ready_for: AtomicU64,
+    cancel: AtomicBool,
+    end: AtomicBool,
+    told: Mutex<Told>,
+    waker: AtomicWaker,
+}
+
+impl SessionHandle {
+    /// Our number of the session.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The secret of its cancel key.
+    pub fn secret(&self) -> i32 {
+        self.secret
+    }
+
+    /// User name of the startup packet.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Database name.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// Address of the client.
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
+    /// Says what the session does now.
+    // Relaxed throughout: these are for people and decide nothing.
+    pub fn set_state(&self, state: SessionState) {
+        let ms = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.since_ms.store(ms, Ordering::Relaxed);
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// Says that the session is idle. Its time then still counts from what it did last: the clock
+    /// is not read twice for each statement.
+    pub fn set_idle(&self) {
+        self.state
+            .store(SessionState::Idle as u8, Ordering::Relaxed);
+    }
+
+    /// Says whether a permit is held.
+    pub fn set_permitted(&self, held: bool) {
+        self.permitted.store(held, Ordering::Relaxed);
+    }
+
+    /// Says whether wall two stands. SeqCst: the barrier reads it right after the session wrote it
+    /// and spares the backend for it.
+    pub fn set_walled(&self, walled: bool) {
+        self.walled.store(walled, Ordering::SeqCst);
+    }
+
+    /// Tells the login upstream, or that there is none.
+    pub fn set_backend(&self, backend: Option<(Region, i32)>) {
+        self.told().backend = backend;
+    }
+
+    /// Tells of a login on the candidate made ahead; `serial` names the target it is for.
+    pub fn set_ahead(&self, backend: Option<(Region, i32)>, serial: u64) {
+        let ready = if backend.is_some() { serial } else { 0 };
+        self.told().ahead = backend;
+        self.ready_for.store(ready, Ordering::Relaxed);
+    }
+
+    /// Tells why the session cannot be moved.
+    pub fn set_pins(&self, pins: Vec<String>) {
+        self.told().pins = pins;
+    }
+
+    /// Tells which statement keeps a drain waiting.
+    pub fn set_digest(&self, digest: Option<String>) {
+        self.told().digest = digest;
+    }
+
+    /// Registers the task to wake when something is asked of the session.
+    pub fn register(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Asks for the running or held statement to be cancelled.
+    pub fn ask_cancel(&self) {
+        self.cancel.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    /// Asks for the session to be ended with 57P01.
+    pub fn ask_end(&self) {
+        self.end.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    /// True when a cancel was asked for and not yet taken.
+    pub fn cancel_asked(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+
+    /// Takes a cancel that was asked for.
+    pub fn take_cancel(&self) -> bool {
+        self.cancel.swap(false, Ordering::SeqCst)
+    }
+
+    /// True when the session is to end.
+    pub fn must_end(&self) -> bool {
+        self.end.load(Ordering::Relaxed)
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> SessionState {
+        SessionState::ALL[usize::from(self.state.load(Ordering::Relaxed)) % SessionState::ALL.len()]
+    }
+
+    fn view(&self) -> SessionView {
+        let told = self.told();
+        let since = Duration::from_millis(self.since_ms.load(Ordering::Relaxed));
+        SessionView {
+            id: self.id,
+            user: self.user.clone(),
+            database: self.database.clone(),
+            client: self.client,
+            application_name: self.application_name.clone(),
+            backend: told.backend.clone(),
+            state: self.state(),
+            since: self.born.elapsed().saturating_sub(since),
+            permitted: self.permitted.load(Ordering::Relaxed),
+            walled: self.walled.load(Ordering::Relaxed),
+            pins: told.pins.clone(),
+            digest: told.digest.clone(),
+            started: self.started,
+        }
+    }
+}
+
+/// How many sessions do what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionCounts {
+    /// All live sessions.
+    pub total: u64,
+    /// Permit holders with a statement running.
+    pub executing: u64,
+    /// Permit holders whose client has left.
+    pub orphaned: u64,
+    /// Permit holders with an open transaction and nothing running.
+    pub open_transactions: u64,
+    /// Sessions whose write is parked.
+    pub held: u64,
+}
+
+/// Totals since the daemon started, for metrics.
+#[derive(Debug, Default)]
+pub struct SessionTotals {
+    /// Sessions ever started.
+    pub started: AtomicU64,
+    /// Sessions moved to another target without closing the client's connection.
+    pub moved: AtomicU64,
+    /// Sessions ended because they could not be moved.
+    pub ended_unmovable: AtomicU64,
+    /// Connections refused by a limit.
+    pub refused: AtomicU64,
+    /// Connections ended for a protocol offence.
+    pub offences: AtomicU64,
+    /// Statements refused by the fence.
+    pub fenced: AtomicU64,
+    /// Logins upstream that failed.
+    pub login_failures: AtomicU64,
+    /// Answers 25006 from a server that we took to be read-write.
+    pub unexpected_read_only: AtomicU64,
+}
+
+/// All live sessions of a group.
+pub struct Sessions {
+    next: AtomicU32,
+    live: Mutex<HashMap<u32, Arc<SessionHandle>>>,
+    /// Totals for metrics.
+    pub totals: SessionTotals,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            // Begins anywhere, so that a client of an earlier start cannot cancel by its old number.
+            next: AtomicU32::new(rand::random::<u32>() >> 2),
+            live: Mutex::default(),
+            totals: SessionTotals::default(),
+        }
+    }
+}
+
+impl Sessions {
+    /// Adds a session; the guard removes it when it ends.
+    pub fn enter(
+        self: &Arc<Self>,
+        user: &str,
+        database: &str,
+        application_name: &str,
+        client: SocketAddr,
+    ) -> SessionGuard {
+        self.totals.started.fetch_add(1, Ordering::Relaxed);
+        let mut live = self.live();
+        let id = loop {
+            let id = self.next.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
+            if id != 0 && !live.contains_key(&id) {
+                break id;
+            }
+        };
+        let handle = Arc::new(SessionHandle {
+            id,
+            secret: rand::random(),
+            user: user.to_owned(),
+            database: database.to_owned(),
+            application_name: application_name.to_owned(),
+            client,
+            started: SystemTime::now(),
+            born: Instant::now(),
+            state: AtomicU8::new(SessionState::LoggingIn as u8),
+            since_ms: AtomicU64::new(0),
+            permitted: AtomicBool::new(false),
+            walled: AtomicBool::new(false),
+            ready_for: AtomicU64::new(0),
+            cancel: AtomicBool::new(false),
+            end: AtomicBool::new(false),
+            told: Mutex::default(),
+            waker: AtomicWaker::new(),
+        });
+        live.insert(id, Arc::clone(&handle));
+        SessionGuard {
+            handle,
+            sessions: Arc::clone(self),
+        }
+    }
+
+    /// The session a cancel key names, if the secret is right.
+    pub fn by_key(&self, id: u32, secret: i32) -> Option<Arc<SessionHandle>> {
+        self.live().get(&id).filter(|s| s.secret == secret).cloned()
+    }
+
+    /// The session with this number.
+    pub fn by_id(&self, id: u32) -> Option<Arc<SessionHandle>> {
+        self.live().get(&id).cloned()
+    }
+
+    /// Every session, as shown to people, by number.
+    pub fn snapshot(&self) -> Vec<SessionView> {
+        let mut all: Vec<_> = self.handles().iter().map(|s| s.view()).collect();
+        all.sort_by_key(|v| v.id);
+        all
+    }
+
+    /// Our own logins in a region, for the barrier: it spares those under wall two.
+    pub fn backends(&self, region: &Region) -> Vec<OwnBackend> {
+        self.handles()
+            .iter()
+            .filter_map(|s| {
+                let told = s.told();
+                let (at, pid) = told.backend.as_ref()?;
+                (at == region).then(|| OwnBackend {
+                    pid: *pid,
+                    walled: s.walled.load(Ordering::SeqCst),
+                })
+            })
+            .collect()
+    }
+
+    /// How many sessions are logged in ahead to the target with this serial, and how many there are.
+    pub fn ready_for(&self, serial: u64) -> (usize, usize) {
+        let all = self.handles();
+        let ready = all
+            .iter()
+            .filter(|s| s.ready_for.load(Ordering::Relaxed) == serial)
+            .count();
+        (ready, all.len())
+    }
+
+    /// Counts by state. A snapshot for people; the gate's own count decides.
+    pub fn counts(&self) -> SessionCounts {
+        let mut n = SessionCounts::default();
+        for s in self.handles() {
+            n.total += 1;
+            let permitted = s.permitted.load(Ordering::Relaxed);
+            match s.state() {
+                SessionState::Held => n.held += 1,
+                SessionState::Orphaned if permitted => n.orphaned += 1,
+                SessionState::InTransaction if permitted => n.open_transactions += 1,
+                SessionState::LoggingIn
+                | SessionState::Idle
+                | SessionState::Executing
+                | SessionState::InTransaction
+                | SessionState::Orphaned
+                | SessionState::Moving => n.executing += u64::from(permitted),
+            }
+        }
+        n
+    }
+
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        self.live().len()
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.live().is_empty()
+    }
+
+    /// Asks for the statement of a session to be cancelled; false when there is no such session.
+    pub fn cancel(&self, id: u32) -> bool {
+        self.by_id(id).map(|s| s.ask_cancel()).is_some()
+    }
+
+    /// Asks every session to end.
+    pub fn end_all(&self) {
+        for s in self.handles() {
+            s.ask_end();
+        }
+    }
+
+    fn handles(&self) -> Vec<Arc<SessionHandle>> {
+        self.live().values().cloned().collect()
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<u32, Arc<SessionHandle>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session's place in the registry.
+pub struct SessionGuard {
+    handle: Arc<SessionHandle>,
+    sessions: Arc<Sessions>,
+}
+
+impl std::ops::Deref for SessionGuard {
+    type Target = SessionHandle;
+    fn deref(&self) -> &SessionHandle {
+        &self.handle
+    }
+}
+
+impl SessionGuard {
+    /// The shared part, for tasks that work for the session.
+    pub fn share(&self) -> Arc<SessionHandle> {
+        Arc::clone(&self.handle)
+    }
+}
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        self.sessions.live().remove(&self.handle.id);
+    }
+}

@@ -1,0 +1,24 @@
+//! The one way to log in to PostgreSQL; sessions, the observer and replication commands use it.
+//!
+//! `login` ends exactly at ReadyForQuery and hands the bare socket over, so that the session loop
+//! can own every byte after it. `Client` keeps the socket and runs simple queries for the
+//! observer. Protocol 3.0; trust, cleartext, md5 and SCRAM-SHA-256 without channel binding.
+//! Whatever a server sends is bounded in size and in time.
+
+mod auth;
+mod cancel;
+mod client;
+mod error;
+mod frame;
+mod login;
+pub(crate) mod rows;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+pub use cancel::cancel;
+pub use client::{Answer, Client};
+pub use error::{LoginError, ProtocolFault, QueryError, ServerError};
+pub use login::{Connected, Login, login};
+pub use rows::{Row, Rows};
+pub use writefence_config::Secret;

@@ -1,0 +1,318 @@
+//! The daemon stopped hard after each step, the primary killed: what comes back, and how it ends.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use writefence_tests::eventually::{pause, until};
+use writefence_tests::ledger::{Plan, Rows, Window};
+use writefence_tests::postgres::skipped;
+use writefence_tests::{Daemon, DaemonOptions, Ledger};
+
+use crate::support::{Pair, sqlstate};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Steps before the point of no return: `abort` leads back.
+const BEFORE: [&str; 7] = [
+    "preflight",
+    "fence",
+    "drain",
+    "evidence",
+    "certificate",
+    "caught_up",
+    "pnr:before",
+];
+
+/// The point of no return and behind it: only forward.
+const BEHIND: [&str; 5] = [
+    "pnr",
+    "promote:before",
+    "promote",
+    "identity",
+    "open:before",
+];
+
+/// Starts a switchover in a daemon that stops hard after `step`, and starts it again.
+async fn stopped_after(pair: &mut Pair, step: &str) -> Result<Value> {
+    pair.daemon.kill()?;
+    pair.daemon
+        .launch(&[("WRITEFENCE_STOP_AFTER", step)])
+        .await?;
+    pair.daemon.wait_open().await?;
+    let answer = pair
+        .daemon
+        .ctl(&["switchover", "--to", "b", "--reason", step])
+        .await?;
+    ensure!(
+        answer.code == 2,
+        "{step}: the daemon should be gone: {}",
+        answer.text
+    );
+    pair.daemon.wait_end().await?;
+    pair.daemon.launch(&[]).await?;
+    pair.group().await.with_context(|| step.to_owned())
+}
+
+async fn writes_pass(pair: &Pair, primary: &str) -> Result<()> {
+    until("writes to pass", SOON, async || {
+        let client = pair.client().await?;
+        client.batch_execute("INSERT INTO t VALUES (1)").await?;
+        let at = client
+            .query_one("SELECT inet_server_port()", &[])
+            .await?
+            .get::<_, i32>(0);
+        let wanted = if primary == "a" {
+            pair.a.port()
+        } else {
+            pair.b.port()
+        };
+        Ok(u16::try_from(at).ok() == Some(wanted))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_after_any_step_before_the_point_of_no_return_it_can_go_back() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let mut pair = Pair::start(|_| ()).await?;
+    for step in BEFORE {
+        let group = stopped_after(&mut pair, step).await?;
+        if step != "preflight" {
+            ensure!(group["phase"] == "fenced", "{step}: {group}");
+            ensure!(
+                group["run"]["state"] == "interrupted",
+                "{step}: {}",
+                group["run"]
+            );
+            pair.ctl(0, &["abort"]).await.context(step)?;
+        } else if group["run"]["state"] == "interrupted" {
+            pair.ctl(0, &["abort"]).await.context(step)?;
+        }
+        writes_pass(&pair, "a").await.context(step)?;
+        let on = pair.a.value("SHOW default_transaction_read_only").await?;
+        ensure!(on == "off", "{step}: the barrier was left behind");
+        ensure!(pair.b.in_recovery().await?, "{step}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_at_any_step_it_can_go_on() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let mut pair = Pair::start(|_| ()).await?;
+    for step in BEFORE.iter().chain(&BEHIND).filter(|s| **s != "preflight") {
+        let group = stopped_after(&mut pair, step).await?;
+        ensure!(group["phase"] == "fenced", "{step}: {group}");
+        if BEHIND.contains(step) {
+            pair.ctl(3, &["abort"])
+                .await
+                .with_context(|| format!("{step}: no way back"))?;
+        }
+        pair.ctl(0, &["resume"]).await.context(*step)?;
+        writes_pass(&pair, "b").await.context(*step)?;
+        // There and back for the next one.
+        let Pair { a, b, .. } = &mut pair;
+        a.rejoin(b).await.context(*step)?;
+        pair.ctl(0, &["switchover", "--to", "a", "--reason", "back"])
+            .await
+            .context(*step)?;
+        let Pair { a, b, .. } = &mut pair;
+        b.rejoin(a).await.context(*step)?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abort_is_durable_before_the_barrier_is_lifted() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let mut pair = Pair::start(|_| ()).await?;
+    for step in ["aborting", "lift", "reopen:before"] {
+        pair.daemon.kill()?;
+        pair.daemon
+            .launch(&[("WRITEFENCE_STOP_AFTER", step)])
+            .await?;
+        pair.daemon.wait_open().await?;
+        pair.ctl(0, &["prepare", "--primary", "a", "--reason", step])
+            .await?;
+        ensure!(pair.daemon.ctl(&["abort"]).await?.code == 2, "{step}");
+        pair.daemon.wait_end().await?;
+        pair.daemon.launch(&[]).await?;
+        let group = pair.group().await?;
+        ensure!(group["phase"] == "fenced", "{step}: {group}");
+        let promote = pair
+            .daemon
+            .ctl(&["promote", "--new-primary", "b", "--confirm"])
+            .await?;
+        ensure!([3, 5].contains(&promote.code), "{step}: {}", promote.text);
+        let again = pair.daemon.ctl(&["abort"]).await?;
+        ensure!(again.code == 0, "{step}: {}", again.text);
+        writes_pass(&pair, "a").await.context(step)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn killed_while_fenced_it_comes_back_fenced() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let mut pair = Pair::start(|o| o.answer = "reject".into()).await?;
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+        .await?;
+    let before = pair.group().await?["epoch"].as_u64();
+    pair.daemon.kill()?;
+    pair.daemon.launch(&[]).await?;
+    let group = pair.group().await?;
+    ensure!(
+        group["phase"] == "fenced" && group["epoch"].as_u64() > before,
+        "{group}"
+    );
+    let client = pair.client().await?;
+    let error = client
+        .batch_execute("INSERT INTO t VALUES (1)")
+        .await
+        .expect_err("fenced");
+    ensure!(sqlstate(&error) == "25006", "{error}");
+    client.batch_execute("SELECT 1").await?;
+    pair.ctl(0, &["abort"]).await?;
+    client.batch_execute("INSERT INTO t VALUES (1)").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn lost_state_in_a_used_directory_stays_fenced() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let mut pair = Pair::start(|_| ()).await?;
+    pair.daemon.kill()?;
+    let gate = pair.daemon.state_dir().join("gate").join("main.json");
+    std::fs::remove_file(&gate)?;
+    pair.daemon.launch(&[]).await?;
+    ensure!(pair.group().await?["phase"] == "fenced");
+    pair.ctl(0, &["open-writes", "--primary", "a"]).await?;
+    pair.client()
+        .await?
+        .batch_execute("INSERT INTO t VALUES (1)")
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_an_unclean_stop_a_drain_waits_for_the_predecessors_statement() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let mut pair = Pair::start(|_| ()).await?;
+    let client = pair.client().await?;
+    let sql = "INSERT INTO t SELECT 1 FROM pg_sleep(3)";
+    let write = tokio::spawn(async move { client.batch_execute(sql).await });
+    until("the statement to run", SOON, async || {
+        Ok(pair.group().await?["in_flight"]["executing"].as_u64() == Some(1))
+    })
+    .await?;
+    pair.daemon.kill()?;
+    ensure!(write.await?.is_err());
+    pair.daemon.launch(&[]).await?;
+    pair.daemon.wait_open().await?;
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+        .await?;
+    pair.ctl(0, &["watch-drain", "--max-wait", "10s"]).await?;
+    let running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO t SELECT 1%' AND state = 'active'";
+    ensure!(
+        pair.a.value(running).await? == "0",
+        "drained while it was still running"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_primary_with_synchronous_replication_loses_nothing() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let mut pair = Pair::start(|_| ()).await?;
+    let ledger = Ledger::create(&pair.a).await?;
+    pair.b.wait_caught_up(&pair.a).await?;
+    pair.a.synchronous(true).await?;
+    let idle = pair.client().await?;
+    let load = ledger.load(&Plan::new(Ledger::endpoint(pair.daemon.port())))?;
+    load.warm().await?;
+    pause(Duration::from_millis(500)).await;
+    let from = load.now();
+    pair.a.kill()?;
+    let args = [
+        "failover",
+        "--to",
+        "b",
+        "--reason",
+        "fire",
+        "--accept-loss",
+        "--confirm",
+    ];
+    pair.ctl(0, &args).await?;
+    pause(Duration::from_millis(700)).await;
+    let window = Window {
+        from,
+        to: load.now(),
+    };
+    let history = load.stop().await?;
+    let report = ledger
+        .check(&history, window, &pair.b, None::<&Rows>)
+        .await?;
+    let f = &report.findings;
+    ensure!(
+        f.acked_lost.len() == f.of_them_async,
+        "acknowledged and lost: {:?}\n{report}",
+        f.acked_lost
+    );
+    ensure!(
+        f.duplicates.is_empty() && f.refused_present.is_empty(),
+        "{report}"
+    );
+    // Only an answer that was torn in the middle of a message can cost a connection.
+    let log = std::fs::read_to_string(pair.daemon.log())?;
+    ensure!(
+        !log.contains("cannot be moved"),
+        "sessions were ended\n{log}"
+    );
+    idle.batch_execute("INSERT INTO t VALUES (1)").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_daemon_on_the_same_state_is_refused() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    let config = pair.daemon.write_config()?;
+    let program = pair.daemon.binaries().join("writefence");
+    let out = std::process::Command::new(program)
+        .arg("serve")
+        .arg("--config")
+        .arg(config)
+        .output()?;
+    ensure!(!out.status.success());
+    let said =
+        String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout);
+    ensure!(said.contains("lock"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_group_of_one_region_opens_after_its_own_probe() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    let daemon = Daemon::start(DaemonOptions::new(&[&pair.a])).await?;
+    daemon.wait_open().await
+}

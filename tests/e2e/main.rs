@@ -1,0 +1,12 @@
+//! End-to-end tests: the real daemon in front of real PostgreSQL, driven as a runbook drives it.
+//!
+//! One cluster pair and one daemon per test, on ports of their own; without the server programs
+//! they fail, unless `SKIP_E2E=1` says that this is known.
+
+mod crash;
+mod faults;
+mod fence;
+mod garbage;
+mod moves;
+mod support;
+mod switchover;

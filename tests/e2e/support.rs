@@ -1,0 +1,108 @@
+//! What the end-to-end tests share: a pair of servers with the daemon in front.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_postgres::Client;
+use writefence_tests::postgres::{self, Options};
+use writefence_tests::{Cluster, Daemon, DaemonOptions, process};
+
+/// A primary `a`, its standby `b`, and the daemon.
+pub(crate) struct Pair {
+    // Dropped in this order: the daemon before what it watches.
+    pub(crate) daemon: Daemon,
+    pub(crate) a: Cluster,
+    pub(crate) b: Cluster,
+}
+
+impl Pair {
+    pub(crate) async fn start(tune: impl FnOnce(&mut DaemonOptions)) -> Result<Self> {
+        let a = Cluster::create("a", &Options::default()).await?;
+        a.query("CREATE TABLE t (a int)").await?;
+        let b = a.standby("b").await?;
+        let mut options = DaemonOptions::new(&[&a, &b]);
+        tune(&mut options);
+        let daemon = Daemon::start(options).await?;
+        daemon
+            .wait_open()
+            .await
+            .with_context(|| process::tail(&daemon.log()))?;
+        Ok(Self { daemon, a, b })
+    }
+
+    /// A client of the daemon.
+    pub(crate) async fn client(&self) -> Result<Client> {
+        Ok(postgres::connect(self.daemon.port(), "postgres", "postgres").await?)
+    }
+
+    /// A command that must end with this exit code.
+    pub(crate) async fn ctl(&self, code: i32, args: &[&str]) -> Result<Value> {
+        let answer = self.daemon.ctl(args).await?;
+        let log = process::tail(&self.daemon.log());
+        ensure!(
+            answer.code == code,
+            "{args:?}: exit {} instead of {code}\n{}\nlog:\n{log}",
+            answer.code,
+            answer.text
+        );
+        Ok(answer.json)
+    }
+
+    /// The only group in `status`.
+    pub(crate) async fn group(&self) -> Result<Value> {
+        self.daemon.status().await
+    }
+
+    /// How many rows `t` has, asked at the server itself.
+    pub(crate) async fn rows(&self, at: &Cluster) -> Result<String> {
+        at.value("SELECT count(*) FROM t").await
+    }
+}
+
+/// SQLSTATE of an error; empty when the server said none.
+pub(crate) fn sqlstate(error: &tokio_postgres::Error) -> String {
+    error
+        .code()
+        .map(|c| c.code().to_owned())
+        .unwrap_or_default()
+}
+
+/// A client that can leave at any moment, which a driver does not.
+pub(crate) struct Raw(pub(crate) TcpStream);
+
+impl Raw {
+    /// Logs in.
+    pub(crate) async fn login(port: u16) -> Result<Self> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(&startup()).await?;
+        let mut got = Vec::new();
+        while !got.ends_with(b"Z\0\0\0\x05I") {
+            ensure!(
+                stream.read_buf(&mut got).await? > 0,
+                "the login was refused"
+            );
+        }
+        Ok(Self(stream))
+    }
+
+    /// Sends a simple query and does not wait.
+    pub(crate) async fn send(&mut self, sql: &str) -> Result<()> {
+        let mut message = vec![b'Q'];
+        message.extend_from_slice(&u32::try_from(sql.len() + 5)?.to_be_bytes());
+        message.extend_from_slice(sql.as_bytes());
+        message.push(0);
+        Ok(self.0.write_all(&message).await?)
+    }
+}
+
+/// A startup packet.
+pub(crate) fn startup() -> Vec<u8> {
+    let body = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0";
+    let mut out = u32::try_from(body.len() + 4)
+        .unwrap_or(0)
+        .to_be_bytes()
+        .to_vec();
+    out.extend_from_slice(body);
+    out
+}

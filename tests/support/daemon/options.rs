@@ -1,0 +1,107 @@
+//! The configuration a test's daemon is started with.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::postgres::{Cluster, SUPERUSER};
+
+/// What differs from test to test; the rest is as a user's first configuration.
+#[derive(Debug, Clone)]
+pub struct DaemonOptions {
+    /// Regions by name, with the port of each one's server.
+    pub regions: Vec<(String, u16)>,
+    /// The region that is primary at the first start.
+    pub primary: String,
+    /// `hold` or `reject`.
+    pub answer: String,
+    /// How long a held write may wait.
+    pub hold: String,
+    /// How long open transactions may go on as they are.
+    pub grace: String,
+    /// When a drain gives up.
+    pub deadline: String,
+    /// When a switchover rolls back.
+    pub budget: String,
+    /// Login of the daemon's own observer.
+    pub observer: String,
+    /// TOML that is appended.
+    pub extra: String,
+}
+
+impl DaemonOptions {
+    /// A group over these clusters, the first of which is primary; times are the defaults.
+    #[must_use]
+    pub fn new(clusters: &[&Cluster]) -> Self {
+        let regions: Vec<(String, u16)> = clusters
+            .iter()
+            .map(|cluster| (cluster.name().to_owned(), cluster.port()))
+            .collect();
+        Self {
+            primary: regions
+                .first()
+                .map(|region| region.0.clone())
+                .unwrap_or_default(),
+            regions,
+            answer: "hold".to_owned(),
+            hold: "20s".to_owned(),
+            grace: "3s".to_owned(),
+            deadline: "8s".to_owned(),
+            budget: "15s".to_owned(),
+            observer: SUPERUSER.to_owned(),
+            extra: String::new(),
+        }
+    }
+
+    /// The file's text.
+    pub(super) fn config(&self, folder: &Path, port: u16, admin_port: u16) -> String {
+        let Self {
+            primary,
+            answer,
+            hold,
+            grace,
+            deadline,
+            budget,
+            observer,
+            extra,
+            ..
+        } = self;
+        let folder = folder.display();
+        let mut regions = String::new();
+        for (name, port) in &self.regions {
+            // Writing to a string does not fail.
+            let _ = write!(
+                regions,
+                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n"
+            );
+        }
+        format!(
+            r#"[admin]
+socket = "{folder}/admin.sock"
+listen = "127.0.0.1:{admin_port}"
+state_dir = "{folder}/state"
+
+[group.main]
+primary = "{primary}"
+{regions}
+[[group.main.listen]]
+kind = "postgres"
+address = "127.0.0.1:{port}"
+auth = "trust"
+
+[group.main.observer]
+user = "{observer}"
+[group.main.driver]
+kind = "postgres"
+[group.main.fence]
+answer = "{answer}"
+hold = "{hold}"
+[group.main.drain]
+grace = "{grace}"
+deadline = "{deadline}"
+[group.main.run]
+budget = "{budget}"
+{extra}
+"#
+        )
+    }
+}
