@@ -462,6 +462,8 @@ impl Control for Fake {
             verdict: Verdict::Write,
             rule,
             decided_by: None,
+            database: request.database,
+            no_catalog: None,
             statements,
         })
     }

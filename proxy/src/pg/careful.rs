@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::classify::{Kind, Verdict};
+use super::classify::{Kind, Verdict, at_length};
 use super::decide::{After, Circumstances, Decision, Extent, View, decide, extent, view};
 use super::frame::{head, put};
 use super::message::{Report, complete, query, ready, shown};
@@ -112,7 +112,7 @@ impl Session {
             }
         } else {
             let group = self.client.inbox.get(..bytes).unwrap_or_default();
-            view(group, &self.track, &self.eyes)
+            at_length(bytes, || view(group, &self.track, &self.eyes)).await
         };
         match &self.virt {
             Virtual::Failed => return self.in_virtual_failure(&view),

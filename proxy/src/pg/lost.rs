@@ -126,7 +126,7 @@ impl Session {
         if !self.track.synced() {
             let mut groups = self.track.in_flight();
             return match self.track.tx {
-                Tx::Idle => !groups.all(|g| g.provably_reads(&self.eyes)),
+                Tx::Idle => !self.track.only_reads(&self.eyes),
                 // Inside a transaction only its end can make anything last.
                 Tx::Open | Tx::Failed => groups.any(|g| {
                     g.judgements(&self.eyes).is_none_or(|all| {

@@ -253,6 +253,9 @@ impl Session {
         let status = frame.get(HEADER).copied().unwrap_or(b'I');
         self.track.ready(status, &self.eyes);
         if self.track.quiescent() {
+            if std::mem::take(&mut self.track.changed_catalog) {
+                self.eyes.shelf.changed();
+            }
             self.sealed = false;
             self.release();
         } else if self.track.answered() && self.permit.is_some() {

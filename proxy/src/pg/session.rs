@@ -195,8 +195,7 @@ impl Session {
         // A group that was admitted and is not sent yet is not among those in flight: its permit
         // stays, or it would go out behind the fence without one.
         if fell && self.permit.is_some() && self.track.tx == Tx::Idle && !self.passing {
-            let eyes = &self.eyes;
-            if !self.track.copy_in && self.track.in_flight().all(|g| g.provably_reads(eyes)) {
+            if !self.track.copy_in && self.track.only_reads(&self.eyes) {
                 self.release();
             }
         }

@@ -39,6 +39,8 @@ effects! {
     ExplainCreate = "explain-create",
     /// Large objects written through `lo_*`.
     LargeObjects = "large-objects",
+    /// Tables that lie on another server, where a SELECT may write; `file_fdw` is none of them.
+    ForeignTables = "foreign-tables",
     /// LOAD of a library into the session's backend.
     Load = "load",
     /// LOCK TABLE in ACCESS EXCLUSIVE mode, which is logged for standbys; weaker locks pass.
@@ -87,6 +89,21 @@ impl FromStr for Effect {
 pub struct Effects(u32);
 
 impl Effects {
+    /// The empty set.
+    pub const NONE: Self = Self(0);
+
+    /// The set and this effect.
+    #[must_use]
+    pub fn with(self, effect: Effect) -> Self {
+        Self(self.0 | 1 << effect as u32)
+    }
+
+    /// Both sets.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether `effect` is in the set.
     pub fn contains(self, effect: Effect) -> bool {
         self.0 & (1 << effect as u32) != 0
@@ -103,11 +120,7 @@ impl Effects {
 
 impl FromIterator<Effect> for Effects {
     fn from_iter<I: IntoIterator<Item = Effect>>(effects: I) -> Self {
-        Self(
-            effects
-                .into_iter()
-                .fold(0, |bits, each| bits | 1 << each as u32),
-        )
+        effects.into_iter().fold(Self::NONE, Self::with)
     }
 }
 
@@ -130,7 +143,9 @@ impl Policy {
         } else {
             Verdict::Write
         };
-        Finding::new(verdict, effect.word(), None)
+        let mut finding = Finding::new(verdict, effect.word(), None);
+        finding.nature.effects = Effects::NONE.with(effect);
+        finding
     }
 
     /// What a name that is not known makes of its statement.

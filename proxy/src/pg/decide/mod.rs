@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::classify::{Access, Eyes, Judgement, Kind, Reading, Statement, Verdict, judge};
 use super::frame::{FrameError, PARSE_KEPT, head};
 use super::message::{bind_head, body, parse_head};
-use super::track::{Prepared, Track, Tx};
+use super::track::{Prepared, Said, Track, Tx};
 use crate::gate::{Answer, Begin};
 
 /// A group larger than this is not looked into while fenced; it counts as a write.
@@ -100,6 +100,10 @@ pub(crate) fn view(group: &[u8], track: &Track, eyes: &Eyes) -> View {
             b'E' => view.execute(frame, &bound, track, eyes),
             _ => {}
         }
+    }
+    let mut said = Said::default();
+    for (judgement, _) in &mut view.runs {
+        *judgement = said.resolve(Arc::clone(judgement), &track.statements, eyes);
     }
     view
 }

@@ -6,6 +6,7 @@
 //! Nothing here does IO.
 
 mod group;
+mod named;
 mod prepared;
 mod state;
 
@@ -13,6 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub(crate) use group::{Group, Item, Shape};
+pub(crate) use named::Said;
 pub(crate) use prepared::{Prepared, Statements};
 pub(crate) use state::{Effects, SessionSets};
 
@@ -69,6 +71,8 @@ pub(crate) struct Track {
     next_recent: usize,
     /// Set while a move is near: groups that may have pinned the session are noticed.
     pub(crate) watched: bool,
+    /// It made or altered objects of the database since it was last at rest.
+    pub(crate) changed_catalog: bool,
     /// Such a group was answered since the server was last asked.
     pub(crate) may_be_pinned: bool,
 }
@@ -88,6 +92,7 @@ impl Default for Track {
             recent: Default::default(),
             next_recent: 0,
             watched: false,
+            changed_catalog: false,
             may_be_pinned: false,
         }
     }
@@ -267,6 +272,7 @@ impl Track {
             group.completed += 1;
             group.notable |= state::is_notable(tag);
         }
+        self.changed_catalog |= state::changes_catalog(tag);
     }
 
     /// EmptyQueryResponse or PortalSuspended came.

@@ -28,6 +28,32 @@ pub(crate) fn is_notable(tag: &[u8]) -> bool {
     }
 }
 
+/// True for command tags after which a name may stand for something else. What only goes away
+/// (DROP) is not among them: a name then stands for less, and tables are made too often.
+pub(crate) fn changes_catalog(tag: &[u8]) -> bool {
+    const MADE: &[&[u8]] = &[
+        b"CREATE AGGREGATE",
+        b"CREATE CAST",
+        b"CREATE DOMAIN",
+        b"CREATE EXTENSION",
+        b"CREATE FOREIGN TABLE",
+        b"CREATE FUNCTION",
+        b"CREATE OPERATOR",
+        b"CREATE POLICY",
+        b"CREATE PROCEDURE",
+        b"CREATE RULE",
+        b"CREATE SCHEMA",
+        b"CREATE TYPE",
+        b"CREATE VIEW",
+        b"IMPORT FOREIGN SCHEMA",
+    ];
+    match tag.first() {
+        Some(b'A') => tag.starts_with(b"ALTER") && tag != b"ALTER SYSTEM" && tag != b"ALTER ROLE",
+        Some(b'C' | b'I') => MADE.contains(&tag),
+        _ => false,
+    }
+}
+
 /// The settings of a session, in the order in which they have to be replayed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SessionSets {

@@ -1,0 +1,135 @@
+//! Keeps the catalogs of a group's databases: read when a database's first session comes, read again
+//! from time to time, never on the way of a statement.
+//!
+//! A change that a session of ours makes is known at once, one made elsewhere at the next reading.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::load::{self, Answer};
+use super::settle::{Unsettled, settle};
+use super::shelf::{Catalog, Catalogs, Shelf};
+use crate::clock;
+use crate::gate::{Lane, Phase};
+use crate::group::Group;
+use crate::pg::classify::with_room;
+use crate::pg::migrate::chain;
+use crate::shutdown::Shutdown;
+use crate::upstream::Target;
+use crate::upstream::wire::{Client, LoginError, QueryError};
+
+/// Between two readings of a database. Shorter asks more of the server, longer leaves more time in
+/// which an object made elsewhere is not known.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// A catalog that could not be read again for so long says nothing any more: three readings missed.
+const STALE: Duration = Duration::from_secs(95);
+
+/// Between two readings that were asked for by changes: a migration makes many.
+const AT_MOST: Duration = Duration::from_millis(500);
+
+/// Why a catalog could not be had.
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    #[error("the observer could not log in")]
+    Login(#[source] LoginError),
+    #[error("the observer could not read its tables")]
+    Query(#[source] QueryError),
+    #[error("nothing could be concluded")]
+    Settle(#[source] Unsettled),
+    #[error("the reading was broken off")]
+    Broken,
+}
+
+/// Reads until the daemon stops.
+pub async fn keep(group: Arc<Group>, mut stop: Shutdown) {
+    let mut watch = group.gate.watch();
+    let mut fenced = false;
+    loop {
+        let was = std::mem::replace(&mut fenced, is_fenced(&group));
+        let again = match (was, fenced) {
+            (_, false) => Some(AGAIN),
+            (false, true) => Some(AT_MOST),
+            // Nothing changes behind a fence.
+            (true, true) => None,
+        };
+        for (database, shelf) in group.catalogs.in_use() {
+            if shelf.is_due(AT_MOST, again) {
+                tokio::select! {
+                    // May be dropped: the connection ends with it.
+                    () = read(&group, &database, &shelf) => {}
+                    () = stop.stopping() => return,
+                }
+            }
+        }
+        tokio::select! {
+            // All may be dropped: whoever rings leaves a mark that is looked at above.
+            () = group.catalogs.rung() => {}
+            () = watch.changed() => {}
+            () = tokio::time::sleep(AT_MOST * 2) => {}
+            () = stop.stopping() => return,
+        }
+    }
+}
+
+fn is_fenced(group: &Group) -> bool {
+    group.gate.look(Lane::Sql).phase != Phase::Open
+}
+
+async fn read(group: &Group, database: &str, shelf: &Arc<Shelf>) {
+    let began = clock::now();
+    shelf.reading(began);
+    let target = group.targets.accepted();
+    match load(&group.catalogs, &target, database, shelf).await {
+        Ok(Some(catalog)) => shelf.put(catalog, began),
+        Ok(None) => shelf.confirm(began),
+        Err(error) => {
+            let why = chain(&error);
+            tracing::debug!(database, error = %why, "the catalog could not be read");
+            let stale = shelf.unread_since(began) > STALE && !is_fenced(group);
+            if stale || shelf.catalog().model().is_none() {
+                shelf.empty(&why);
+            }
+        }
+    }
+}
+
+/// `None`: nothing has changed.
+async fn load(
+    catalogs: &Catalogs,
+    target: &Target,
+    database: &str,
+    shelf: &Shelf,
+) -> Result<Option<Catalog>, LoadError> {
+    let how = catalogs.login(target, database);
+    let connected = Client::connect(&target.endpoint, &how).await;
+    let mut client = connected.map_err(LoadError::Login)?;
+    client.set_timeout(Duration::from_secs(20));
+    let answer = load::ask(&mut client).await.map_err(LoadError::Query)?;
+    let fingerprint = answer.fingerprint();
+    if shelf.holds(fingerprint) {
+        return Ok(None);
+    }
+    conclude(answer, fingerprint).await.map(Some)
+}
+
+async fn conclude(answer: Answer, fingerprint: u64) -> Result<Catalog, LoadError> {
+    let settled = tokio::task::spawn_blocking(move || with_room(|| settle(&answer.facts())));
+    let model = settled.await.ok().flatten().ok_or(LoadError::Broken)?;
+    Ok(Catalog::of(model.map_err(LoadError::Settle)?, fingerprint))
+}
+
+/// The shelf of a database, also of one without sessions: then it is read for this once.
+pub async fn look_up(catalogs: &Catalogs, target: &Target, database: &str) -> Arc<Shelf> {
+    if let Some(shelf) = catalogs.find(database)
+        && shelf.catalog().model().is_some()
+    {
+        return shelf;
+    }
+    let shelf = Shelf::new(Catalog::missing("it is not read yet"));
+    match load(catalogs, target, database, &shelf).await {
+        Ok(Some(catalog)) => Shelf::new(catalog),
+        Ok(None) => shelf,
+        Err(error) => Shelf::new(Catalog::missing(chain(&error))),
+    }
+}
