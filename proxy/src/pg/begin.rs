@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::frame::put;
 use super::leg::Leg;
 use super::message::{parameter, ready};
-use super::migrate::{VIRTUAL, chain, login_as};
+use super::replay::{VIRTUAL, chain, login_as};
 use super::refuse;
 use super::server::Server;
 use super::session::{Session, Virtual};
@@ -69,7 +69,8 @@ pub(crate) async fn begin(
         permit: None,
         look,
         targets_seen,
-        pins_wanted: false,
+        stock_wanted: false,
+        told: Vec::new(),
         careful: true,
         wall: Default::default(),
         virt: Virtual::None,

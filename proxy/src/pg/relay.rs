@@ -13,7 +13,7 @@ use super::decide::{Extent, GROUP, extent};
 use super::frame::{HEADER, INSPECT, PARSE_KEPT, cstr, head, is_client_tag};
 use super::leg::{SCRATCH, with_scratch};
 use super::message::{bind_head, body, parse_head, target_head};
-use super::migrate::{MoveError, Ready};
+use super::replay::{MoveError, Ready};
 use super::session::Session;
 use super::track::Prepared;
 use crate::gate::{Lane, Permit, Phase, Turn as HoldTurn};

@@ -15,9 +15,9 @@ use tokio::time::{Instant, Sleep};
 use super::careful::Kept;
 use super::leg::Leg;
 use super::message::Report;
-use super::migrate::{MoveError, Ready};
 use super::refuse;
 use super::relay::Turn;
+use super::replay::{MoveError, Ready};
 use super::server::Server;
 use super::track::{Track, Tx};
 use super::wall::Wall;
@@ -69,8 +69,10 @@ pub(crate) struct Session {
     pub(crate) look: Look,
     /// The targets' version when this session last took notice.
     pub(crate) targets_seen: u64,
-    /// A candidate was named: the server is to be asked what pins the session.
-    pub(crate) pins_wanted: bool,
+    /// A candidate was named: the server is to be asked what the session has.
+    pub(crate) stock_wanted: bool,
+    /// Parameters as the client was last told them, while there is no server to know them.
+    pub(crate) told: Vec<(String, String)>,
     /// Every group has to be judged: the gate is not simply open, or the server is not the target.
     pub(crate) careful: bool,
     pub(crate) wall: Wall,
@@ -150,9 +152,8 @@ impl Session {
         self.look = self.group.gate.look(Lane::Sql);
         let version = self.group.targets.version();
         if version != self.targets_seen {
-            // While still open: once the fence is there, the move must not wait for it.
-            let open = self.look.phase == Phase::Open && !self.stale();
-            self.pins_wanted = open && self.group.targets.candidate().is_some();
+            self.track.watched = self.group.targets.candidate().is_some();
+            self.stock_wanted = self.track.watched && !self.stale();
         }
         self.targets_seen = version;
         self.recheck();
