@@ -47,13 +47,19 @@ async fn switch(pair: &Pair, to: &str) -> Result<()> {
         .collect();
     ensure!(named.len() == ends.len(), "to {to}: {named:#?}");
     for (pid, _) in &ends {
-        ensure!(named.iter().any(|n| n.contains(&format!("pid {pid} "))), "{pid}: {named:#?}");
+        ensure!(
+            named.iter().any(|n| n.contains(&format!("pid {pid} "))),
+            "{pid}: {named:#?}"
+        );
     }
-    pair.ctl(0, &["switchover", "--to", to, "--reason", "mixed"]).await?;
+    pair.ctl(0, &["switchover", "--to", to, "--reason", "mixed"])
+        .await?;
     for (pid, client) in &ends {
-        until(&format!("the session with pid {pid} to end"), Duration::from_secs(5), async || {
-            Ok(client.is_closed())
-        })
+        until(
+            &format!("the session with pid {pid} to end"),
+            Duration::from_secs(5),
+            async || Ok(client.is_closed()),
+        )
         .await?;
     }
     Ok(())
@@ -61,12 +67,19 @@ async fn switch(pair: &Pair, to: &str) -> Result<()> {
 
 /// Every operation that was not acknowledged, by shape.
 fn complaints(history: &History) -> Vec<String> {
-    let bad = history.ops.iter().filter(|op| op.outcome != Outcome::Acked || op.lost);
+    let bad = history
+        .ops
+        .iter()
+        .filter(|op| op.outcome != Outcome::Acked || op.lost);
     bad.map(|op| {
         let code = op.sqlstate.as_deref().unwrap_or("no code");
         format!(
             "client \"{}\": operation {} was {:?} ({code}) after {:?}, connection lost: {}",
-            op.id.shape, op.id.seq, op.outcome, op.end - op.start, op.lost
+            op.id.shape,
+            op.id.seq,
+            op.outcome,
+            op.end - op.start,
+            op.lost
         )
     })
     .collect()
@@ -86,7 +99,9 @@ async fn clients_of_every_shape_notice_nothing_but_a_pause_there_and_back() -> R
     for n in 0..MOVES {
         pause(AROUND).await;
         let to = if n % 2 == 0 { "b" } else { "a" };
-        switch(&pair, to).await.with_context(|| format!("move {n} to {to}"))?;
+        switch(&pair, to)
+            .await
+            .with_context(|| format!("move {n} to {to}"))?;
         pause(AROUND).await;
         let Pair { a, b, .. } = &mut pair;
         let (new, old) = if to == "b" { (b, a) } else { (a, b) };
@@ -101,7 +116,11 @@ async fn clients_of_every_shape_notice_nothing_but_a_pause_there_and_back() -> R
     let report = ledger.check(&history, window, &pair.a, None).await?;
     let complaints = complaints(&history);
     ensure!(complaints.is_empty(), "{}\n{report}", complaints.join("\n"));
-    ensure!(history.hung == 0, "{} clients never got an answer\n{report}", history.hung);
+    ensure!(
+        history.hung == 0,
+        "{} clients never got an answer\n{report}",
+        history.hung
+    );
     let f = &report.findings;
     ensure!(
         f.acked_lost.is_empty() && f.duplicates.is_empty() && f.torn.is_empty(),
@@ -110,9 +129,14 @@ async fn clients_of_every_shape_notice_nothing_but_a_pause_there_and_back() -> R
         f.duplicates,
         f.torn
     );
-    let ended = pair.metric("writefence_sessions_ended_unmovable_total").await?;
+    let ended = pair
+        .metric("writefence_sessions_ended_unmovable_total")
+        .await?;
     let expected = MOVES * PINNED.len();
-    ensure!(ended == expected.to_string(), "{ended} sessions were ended, {expected} were named");
+    ensure!(
+        ended == expected.to_string(),
+        "{ended} sessions were ended, {expected} were named"
+    );
     println!("{report}");
     Ok(())
 }

@@ -22,7 +22,9 @@ async fn told(pair: &Pair, pid: i64) -> Result<Value> {
     let list = pair.ctl(0, &["sessions"]).await?;
     let all = list["sessions"].as_array().context("a list of sessions")?;
     let found = all.iter().find(|s| s["pid"] == pid);
-    Ok(found.with_context(|| format!("no session with pid {pid}: {list}"))?.clone())
+    Ok(found
+        .with_context(|| format!("no session with pid {pid}: {list}"))?
+        .clone())
 }
 
 #[tokio::test]
@@ -36,11 +38,23 @@ async fn each_session_that_must_end_is_named_with_its_reason_and_no_other_ends()
         .await?;
     let long = format!("SELECT 1 /* {} */", "x".repeat(2_000_000));
     let pinned = [
-        ("temporary_object", "CREATE TEMP TABLE mine (a int)".to_owned()),
-        ("temporary_object", "CREATE FUNCTION pg_temp.g() RETURNS int LANGUAGE sql AS 'SELECT 1'".to_owned()),
-        ("held_cursor", "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT".to_owned()),
+        (
+            "temporary_object",
+            "CREATE TEMP TABLE mine (a int)".to_owned(),
+        ),
+        (
+            "temporary_object",
+            "CREATE FUNCTION pg_temp.g() RETURNS int LANGUAGE sql AS 'SELECT 1'".to_owned(),
+        ),
+        (
+            "held_cursor",
+            "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT".to_owned(),
+        ),
         ("advisory_lock", "SELECT pg_advisory_lock(1)".to_owned()),
-        ("sequence_values", "INSERT INTO numbered DEFAULT VALUES; SELECT lastval()".to_owned()),
+        (
+            "sequence_values",
+            "INSERT INTO numbered DEFAULT VALUES; SELECT lastval()".to_owned(),
+        ),
     ];
     let moving = [
         "SELECT 1",
@@ -84,9 +98,16 @@ async fn each_session_that_must_end_is_named_with_its_reason_and_no_other_ends()
     let sentences = named("session_ends");
     ensure!(sentences.len() == ends.len(), "{sentences:#?}");
     for (kind, pid, _) in &ends {
-        let sentence = sentences.iter().find(|s| s.contains(&format!("pid {pid} on a")));
+        let sentence = sentences
+            .iter()
+            .find(|s| s.contains(&format!("pid {pid} on a")));
         let sentence = sentence.with_context(|| format!("{kind}: {sentences:#?}"))?;
-        for part in ["user postgres", "database postgres", "client 127.0.0.1:", "application"] {
+        for part in [
+            "user postgres",
+            "database postgres",
+            "client 127.0.0.1:",
+            "application",
+        ] {
             ensure!(sentence.contains(part), "{kind}: {part} in {sentence}");
         }
         let session = told(&pair, *pid).await?;
@@ -100,7 +121,9 @@ async fn each_session_that_must_end_is_named_with_its_reason_and_no_other_ends()
         ensure!(session["movable"] == true, "{sql}: {session}");
     }
 
-    let run = pair.ctl(0, &["switchover", "--to", "b", "--reason", "x"]).await?;
+    let run = pair
+        .ctl(0, &["switchover", "--to", "b", "--reason", "x"])
+        .await?;
     let step = &run["steps"][0];
     ensure!(step["name"] == "preflight", "{run}");
     let again = step["findings"].as_array().into_iter().flatten();
@@ -109,13 +132,18 @@ async fn each_session_that_must_end_is_named_with_its_reason_and_no_other_ends()
         "the run itself names them: {step}"
     );
     for (kind, _, client) in &ends {
-        until(&format!("the session with {kind} to be ended"), SOON, async || {
-            Ok(client.is_closed())
-        })
+        until(
+            &format!("the session with {kind} to be ended"),
+            SOON,
+            async || Ok(client.is_closed()),
+        )
         .await?;
     }
     for (sql, _, client) in &stays {
-        client.batch_execute("SELECT 1").await.with_context(|| (*sql).to_owned())?;
+        client
+            .batch_execute("SELECT 1")
+            .await
+            .with_context(|| (*sql).to_owned())?;
     }
     Ok(())
 }
@@ -136,19 +164,24 @@ async fn the_end_says_why_and_what_to_do() -> Result<()> {
     let pair = Pair::start(|_| ()).await?;
     let (mut wire, _) = Wire::login(pair.daemon.port(), &[]).await?;
     wire.query("CREATE TEMP TABLE mine (a int)").await?;
-    pair.ctl(0, &["switchover", "--to", "b", "--reason", "x"]).await?;
+    pair.ctl(0, &["switchover", "--to", "b", "--reason", "x"])
+        .await?;
     let (tag, body) = wire.message().await?;
     let said = words(&body);
     ensure!(tag == b'E' && said.contains("C57P01"), "{said}");
     for part in ["FATAL", "region \"b\"", "temporary", "Connect again"] {
         ensure!(said.contains(part), "{part} in {said}");
     }
-    ensure!(wire.message().await.is_err(), "the connection is closed behind it");
+    ensure!(
+        wire.message().await.is_err(),
+        "the connection is closed behind it"
+    );
     Ok(())
 }
 
 #[tokio::test]
-async fn a_session_says_what_goes_with_it_and_one_in_a_transaction_that_it_cannot_be_asked() -> Result<()> {
+async fn a_session_says_what_goes_with_it_and_one_in_a_transaction_that_it_cannot_be_asked()
+-> Result<()> {
     if skipped() {
         return Ok(());
     }
@@ -167,8 +200,13 @@ async fn a_session_says_what_goes_with_it_and_one_in_a_transaction_that_it_canno
     );
     client.batch_execute("BEGIN").await?;
     let session = told(&pair, pid).await?;
-    ensure!(session["moves"] == "unknown" && session["movable"] == false, "{session}");
-    client.batch_execute("CREATE TEMP TABLE mine (a int); COMMIT").await?;
+    ensure!(
+        session["moves"] == "unknown" && session["movable"] == false,
+        "{session}"
+    );
+    client
+        .batch_execute("CREATE TEMP TABLE mine (a int); COMMIT")
+        .await?;
     ensure!(told(&pair, pid).await?["moves"] == "must_end");
     client.batch_execute("DROP TABLE mine").await?;
     ensure!(told(&pair, pid).await?["moves"] == "replayable");
@@ -195,11 +233,26 @@ async fn a_killed_primary_ends_only_sessions_whose_state_nobody_knows() -> Resul
         .await?;
     pair.b.wait_caught_up(&pair.a).await?;
     pair.a.kill()?;
-    let failover = ["failover", "--to", "b", "--reason", "x", "--accept-loss", "--confirm"];
+    let failover = [
+        "failover",
+        "--to",
+        "b",
+        "--reason",
+        "x",
+        "--accept-loss",
+        "--confirm",
+    ];
     pair.ctl(0, &failover).await?;
-    ensure!(value(&known, "SHOW app.user").await? == "7");
-    let error = unknown.batch_execute("SELECT 1").await.err().context("it must end")?;
+    ensure!(value(&known, "SELECT current_setting('app.user')").await? == "7");
+    let error = unknown
+        .batch_execute("SELECT 1")
+        .await
+        .err()
+        .context("it must end")?;
     let log = std::fs::read_to_string(pair.daemon.log())?;
-    ensure!(unknown.is_closed() && log.contains("it called set_config"), "{error}\n{log}");
+    ensure!(
+        unknown.is_closed() && log.contains("it called set_config"),
+        "{error}\n{log}"
+    );
     Ok(())
 }

@@ -18,7 +18,10 @@ async fn moved(pair: &Pair) -> Result<()> {
 async fn shows(client: &Client, expected: &[(&str, &str)]) -> Result<()> {
     for (sql, expected) in expected {
         let found = value(client, sql).await?;
-        ensure!(found == *expected, "{sql}: {found:?} instead of {expected:?}");
+        ensure!(
+            found == *expected,
+            "{sql}: {found:?} instead of {expected:?}"
+        );
     }
     Ok(())
 }
@@ -36,7 +39,9 @@ async fn settings_made_inside_functions_move() -> Result<()> {
     let pair = Pair::start(|_| ()).await?;
     pair.a.query(SETTER).await?;
     let client = pair.client().await?;
-    client.batch_execute("SELECT become('bl\u{fc}e ''n'' \\')").await?;
+    client
+        .batch_execute("SELECT become('bl\u{fc}e ''n'' \\')")
+        .await?;
     client
         .query("SELECT set_config('app.user', $1, false)", &[&"42"])
         .await?;
@@ -46,7 +51,7 @@ async fn settings_made_inside_functions_move() -> Result<()> {
         &[
             ("SHOW app.tenant", "bl\u{fc}e 'n' \\"),
             ("SHOW work_mem", "9MB"),
-            ("SHOW app.user", "42"),
+            ("SELECT current_setting('app.user')", "42"),
         ],
     )
     .await
@@ -66,7 +71,15 @@ async fn what_was_asked_before_outlives_a_killed_primary() -> Result<()> {
     pair.b.wait_caught_up(&pair.a).await?;
     pair.ctl(0, &["preflight", "--to", "b"]).await?;
     pair.a.kill()?;
-    let failover = ["failover", "--to", "b", "--reason", "x", "--accept-loss", "--confirm"];
+    let failover = [
+        "failover",
+        "--to",
+        "b",
+        "--reason",
+        "x",
+        "--accept-loss",
+        "--confirm",
+    ];
     pair.ctl(0, &failover).await?;
     shows(
         &client,
@@ -99,23 +112,37 @@ async fn what_a_transaction_left_is_what_moves() -> Result<()> {
     both.execute("BEGIN", &[]).await?;
     both.execute("SET work_mem = '5MB'", &[]).await?;
     both.execute("SAVEPOINT s", &[]).await?;
-    both.execute("SET maintenance_work_mem = '7MB'", &[]).await?;
+    both.execute("SET maintenance_work_mem = '7MB'", &[])
+        .await?;
     both.execute("RELEASE s", &[]).await?;
     both.execute("COMMIT", &[]).await?;
     failed.batch_execute("BEGIN; SET work_mem = '5MB'").await?;
     drop(failed.batch_execute("SELECT 1/0").await);
     failed.batch_execute("COMMIT").await?;
     local
-        .batch_execute("BEGIN; SET LOCAL work_mem = '5MB'; SELECT set_config('app.x', 'z', true); COMMIT")
+        .batch_execute(
+            "BEGIN; SET LOCAL work_mem = '5MB'; SELECT set_config('app.x', 'z', true); COMMIT",
+        )
         .await?;
     moved(&pair).await?;
     shows(&back, &[("SHOW work_mem", "5MB")]).await?;
-    shows(&both, &[("SHOW work_mem", "5MB"), ("SHOW maintenance_work_mem", "7MB")]).await?;
+    shows(
+        &both,
+        &[
+            ("SHOW work_mem", "5MB"),
+            ("SHOW maintenance_work_mem", "7MB"),
+        ],
+    )
+    .await?;
     shows(&failed, &[("SHOW work_mem", &plain)]).await?;
     shows(&local, &[("SHOW work_mem", &plain)]).await?;
     for client in [&back, &local] {
         // Reset to nothing rather than unheard of: that is what the first server left as well.
-        shows(client, &[("SELECT coalesce(current_setting('app.x', true), '')", "")]).await?;
+        shows(
+            client,
+            &[("SELECT coalesce(current_setting('app.x', true), '')", "")],
+        )
+        .await?;
     }
     Ok(())
 }
@@ -137,8 +164,10 @@ async fn roles_move_in_the_order_that_allows_them() -> Result<()> {
         )
         .await?;
     let gone = pair.client().await?;
-    gone.batch_execute("SET ROLE one; RESET ROLE; SET SESSION AUTHORIZATION one; RESET SESSION AUTHORIZATION")
-        .await?;
+    gone.batch_execute(
+        "SET ROLE one; RESET ROLE; SET SESSION AUTHORIZATION one; RESET SESSION AUTHORIZATION",
+    )
+    .await?;
     moved(&pair).await?;
     shows(
         &client,
@@ -150,7 +179,14 @@ async fn roles_move_in_the_order_that_allows_them() -> Result<()> {
         ],
     )
     .await?;
-    shows(&gone, &[("SELECT session_user", "postgres"), ("SELECT current_user", "postgres")]).await
+    shows(
+        &gone,
+        &[
+            ("SELECT session_user", "postgres"),
+            ("SELECT current_user", "postgres"),
+        ],
+    )
+    .await
 }
 
 #[tokio::test]
@@ -191,7 +227,10 @@ async fn what_was_discarded_does_not_come_back() -> Result<()> {
             ("SHOW work_mem", &plain),
             ("SHOW maintenance_work_mem", "7MB"),
             (prepared, "q"),
-            ("SELECT string_agg(c, ',') FROM pg_listening_channels() c", "b"),
+            (
+                "SELECT string_agg(c, ',') FROM pg_listening_channels() c",
+                "b",
+            ),
         ],
     )
     .await
@@ -204,7 +243,9 @@ async fn startup_options_and_reported_parameters_move_and_are_told_once() -> Res
     }
     let pair = Pair::start(|_| ()).await?;
     // A server that would greet its clients otherwise.
-    pair.b.query("ALTER SYSTEM SET DateStyle = 'SQL, DMY'").await?;
+    pair.b
+        .query("ALTER SYSTEM SET DateStyle = 'SQL, DMY'")
+        .await?;
     pair.b.query("SELECT pg_reload_conf()").await?;
     let params = [
         ("options", "-c work_mem=3MB -c app.opt=1"),
@@ -228,10 +269,16 @@ async fn startup_options_and_reported_parameters_move_and_are_told_once() -> Res
     ] {
         let answer = wire.query(sql).await?;
         let found = crate::wire::value(&answer);
-        ensure!(found == expected, "{sql}: {found:?} instead of {expected:?}");
+        ensure!(
+            found == expected,
+            "{sql}: {found:?} instead of {expected:?}"
+        );
         told.extend(parameters(&answer));
     }
-    ensure!(told.is_empty(), "nothing changed for the client, and it was told: {told:?}");
+    ensure!(
+        told.is_empty(),
+        "nothing changed for the client, and it was told: {told:?}"
+    );
     Ok(())
 }
 
@@ -244,7 +291,8 @@ async fn the_unnamed_statement_outlives_a_fence_and_a_move() -> Result<()> {
     let (mut wire, _) = Wire::login(pair.daemon.port(), &[]).await?;
     wire.parse("INSERT INTO t VALUES (1)").await?;
     // The wall goes up in the session and comes down again.
-    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"]).await?;
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+        .await?;
     pair.ctl(0, &["abort"]).await?;
     wire.execute().await?;
     pair.ctl(0, &["sessions"]).await?;
@@ -265,7 +313,9 @@ async fn a_prepared_statement_that_became_impossible_does_not_end_its_session() 
     let client = pair.client().await?;
     let dead = client.prepare("SELECT a FROM gone").await?;
     let alive = client.prepare("SELECT count(*) FROM t").await?;
-    client.batch_execute("PREPARE dead AS SELECT * FROM gone").await?;
+    client
+        .batch_execute("PREPARE dead AS SELECT * FROM gone")
+        .await?;
     pair.a.query("DROP TABLE gone").await?;
     moved(&pair).await?;
     ensure!(client.query(&dead, &[]).await.is_err());

@@ -74,7 +74,9 @@ impl Pair {
         stream.read_to_string(&mut page).await?;
         let line = page.lines().find(|line| line.starts_with(name));
         let value = line.and_then(|line| line.split_whitespace().last());
-        Ok(value.with_context(|| format!("{name} is not in\n{page}"))?.to_owned())
+        Ok(value
+            .with_context(|| format!("{name} is not in\n{page}"))?
+            .to_owned())
     }
 
     /// How many rows `t` has, asked at the server itself.

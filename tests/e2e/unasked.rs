@@ -40,23 +40,35 @@ async fn a_notification_is_heard_in_every_phase_and_after_the_move() -> Result<(
     hears(&pair, &mut idle, "open").await?;
     held.message().await?;
 
-    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"]).await?;
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+        .await?;
     held.send("INSERT INTO t VALUES (1)").await?;
     pair.until_held(1).await?;
     hears(&pair, &mut idle, "fenced").await?;
     let (tag, body) = held.message().await?;
-    ensure!(tag == b'A' && words(&body).contains("fenced"), "while a write is held");
+    ensure!(
+        tag == b'A' && words(&body).contains("fenced"),
+        "while a write is held"
+    );
     idle.query("SELECT 1").await?;
 
     pair.b.wait_caught_up(&pair.a).await?;
     pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
-    pair.ctl(0, &["promote", "--new-primary", "b", "--confirm"]).await?;
+    pair.ctl(0, &["promote", "--new-primary", "b", "--confirm"])
+        .await?;
     pair.ctl(0, &["open-writes", "--primary", "b"]).await?;
     // Moved without being spoken to, it says that it may have missed something.
     let (tag, body) = idle.message().await?;
-    ensure!(tag == b'N' && words(&body).contains("may be missing"), "{}", words(&body));
+    ensure!(
+        tag == b'N' && words(&body).contains("may be missing"),
+        "{}",
+        words(&body)
+    );
     let told = held.until_ready().await?;
-    ensure!(told.iter().any(|(tag, body)| *tag == b'N' && words(body).contains("may be missing")));
+    ensure!(
+        told.iter()
+            .any(|(tag, body)| *tag == b'N' && words(body).contains("may be missing"))
+    );
     pair.b.query("SELECT pg_notify('news', 'moved')").await?;
     for wire in [&mut idle, &mut held] {
         let (tag, body) = wire.message().await?;
@@ -74,7 +86,8 @@ async fn a_parameter_changed_on_the_server_is_told_in_every_phase() -> Result<()
     let (mut wire, _) = Wire::login(pair.daemon.port(), &[]).await?;
     for (zone, fenced) in [("Asia/Tokyo", false), ("Asia/Seoul", true)] {
         if fenced {
-            pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"]).await?;
+            pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+                .await?;
         }
         pair.a
             .query(&format!("ALTER SYSTEM SET TimeZone = '{zone}'"))
@@ -103,11 +116,13 @@ async fn a_warning_reaches_the_client_behind_a_fence() -> Result<()> {
     let (mut wire, _) = Wire::login(pair.daemon.port(), &[]).await?;
     for fenced in [false, true] {
         if fenced {
-            pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"]).await?;
+            pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+                .await?;
         }
         let told = wire.query("SELECT warn()").await?;
         ensure!(
-            told.iter().any(|(tag, body)| *tag == b'N' && words(body).contains("mind the gap")),
+            told.iter()
+                .any(|(tag, body)| *tag == b'N' && words(body).contains("mind the gap")),
             "fenced: {fenced}"
         );
     }

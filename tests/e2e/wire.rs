@@ -118,7 +118,12 @@ pub(crate) fn words(body: &[u8]) -> String {
 /// Names of the parameters told in these messages.
 pub(crate) fn parameters(messages: &[Message]) -> Vec<String> {
     let told = messages.iter().filter(|(tag, _)| *tag == b'S');
-    let name = |body: &[u8]| body.split(|b| *b == 0).next().map(words).unwrap_or_default();
+    let name = |body: &[u8]| {
+        body.split(|b| *b == 0)
+            .next()
+            .map(words)
+            .unwrap_or_default()
+    };
     told.map(|(_, body)| name(body)).collect()
 }
 

@@ -197,7 +197,12 @@ fn will_end(session: &SessionView) -> String {
         Some((region, pid)) => format!("pid {pid} on {region}"),
         None => "no backend".to_owned(),
     };
-    let reasons: Vec<&str> = session.moves.pins.iter().map(|p| p.reason.as_str()).collect();
+    let reasons: Vec<&str> = session
+        .moves
+        .pins
+        .iter()
+        .map(|p| p.reason.as_str())
+        .collect();
     format!(
         "session {} ({backend}, user {}, database {}, client {}, application \"{}\"): {}",
         session.id,

@@ -202,7 +202,13 @@ async fn statements(server: &mut Server, state: &State) -> Result<bool, MoveErro
         put(&mut message, b'S', &[]);
         each.push(message);
     }
-    if each.is_empty() || server.ask(&each.concat(), each.len()).await?.error.is_none() {
+    if each.is_empty()
+        || server
+            .ask(&each.concat(), each.len())
+            .await?
+            .error
+            .is_none()
+    {
         return Ok(true);
     }
     let mut whole = true;
@@ -237,4 +243,3 @@ async fn warm_up(server: &mut Server, state: &State) -> Result<(), MoveError> {
     }
     Ok(())
 }
-

@@ -89,7 +89,11 @@ impl Session {
             1 => all.push("1 prepared statement".into()),
             n => all.push(format!("{n} prepared statements")),
         }
-        all.extend(sets.listens.iter().map(|channel| format!("LISTEN {channel}")));
+        all.extend(
+            sets.listens
+                .iter()
+                .map(|channel| format!("LISTEN {channel}")),
+        );
         all
     }
 }

@@ -86,9 +86,7 @@ impl Session {
             Self::Raw(wire) if who.shape == Shape::Pipelined => {
                 return raw::pipelined(wire, who, seq).await;
             }
-            Self::Raw(wire) if who.shape == Shape::Unnamed => {
-                raw::execute_unnamed(wire, seq).await
-            }
+            Self::Raw(wire) if who.shape == Shape::Unnamed => raw::execute_unnamed(wire, seq).await,
             Self::Raw(wire) => raw::copy(wire, who, seq).await,
             Self::Driver(driver) => driver.run(who, seq).await,
         };

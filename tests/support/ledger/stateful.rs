@@ -43,7 +43,8 @@ pub(super) fn setup(shape: Shape, who: &Who) -> Option<String> {
 pub(super) async fn run(client: &Client, who: &Who, seq: i32) -> Result<(), Failure> {
     pause(BETWEEN).await;
     let (run, shape, number) = (who.run, who.shape.code(), who.client);
-    let insert = |part| format!("INSERT INTO ledger SELECT {run}, {shape}, {number}, {seq}, {part}");
+    let insert =
+        |part| format!("INSERT INTO ledger SELECT {run}, {shape}, {number}, {seq}, {part}");
     match who.shape {
         Shape::Settings => {
             let sql = format!(

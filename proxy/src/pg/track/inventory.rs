@@ -138,7 +138,8 @@ impl Inventory {
     pub(crate) fn has_sequence_values(&mut self) {
         self.pins.push(Pin {
             kind: "sequence_values",
-            reason: "it uses lastval() or currval(), and another server does not have their values".to_owned(),
+            reason: "it uses lastval() or currval(), and another server does not have their values"
+                .to_owned(),
         });
     }
 
@@ -206,9 +207,10 @@ impl Inventory {
         for (name, source) in self.prepared.drain(..) {
             // The whole text that the statement came in is kept by the server.
             let judged = judge(source.as_bytes(), policy);
-            let own = judged.statements.iter().find(
-                |s| matches!(&s.kind, Kind::Prepare { name: n } if *n == name),
-            );
+            let own = judged
+                .statements
+                .iter()
+                .find(|s| matches!(&s.kind, Kind::Prepare { name: n } if *n == name));
             match own.and_then(|s| source.get(s.text.clone())) {
                 Some(text) => drop(texts.insert(name, text.to_owned())),
                 None => unknown = Some(name),
@@ -237,8 +239,14 @@ const WALL: [&str; 2] = ["default_transaction_read_only", "session characteristi
 
 fn unhex(digits: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
-    let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    let bytes = pairs.iter().map(|[a, b]| Some(digit(*a)? << 4 | digit(*b)?));
+    let digit = |c: u8| {
+        char::from(c)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
+    let bytes = pairs
+        .iter()
+        .map(|[a, b]| Some(digit(*a)? << 4 | digit(*b)?));
     rest.is_empty().then(|| bytes.collect())?
 }
 
@@ -262,9 +270,12 @@ mod tests {
             sets.set(name, text);
         }
         let mut statements = Statements::default();
-        Inventory::read(&rows(lines))
-            .expect("valid rows")
-            .adopt(asked, &mut sets, &mut statements, &Policy::default());
+        Inventory::read(&rows(lines)).expect("valid rows").adopt(
+            asked,
+            &mut sets,
+            &mut statements,
+            &Policy::default(),
+        );
         sets
     }
 
@@ -306,13 +317,19 @@ mod tests {
 
     #[test]
     fn under_wall_two_the_read_only_default_stays_as_the_client_set_it() {
-        let own = ("default_transaction_read_only", "SET default_transaction_read_only = off");
+        let own = (
+            "default_transaction_read_only",
+            "SET default_transaction_read_only = off",
+        );
         let lines = [r#"["setting","default_transaction_read_only","on"]"#];
         let walled = Asked {
             walled: true,
             ..ASKED
         };
-        assert_eq!(adopt(walled, &[own], &lines).replay().collect::<Vec<_>>(), [own.1]);
+        assert_eq!(
+            adopt(walled, &[own], &lines).replay().collect::<Vec<_>>(),
+            [own.1]
+        );
         assert!(adopt(walled, &[], &lines).replay().next().is_none());
     }
 
@@ -343,7 +360,10 @@ mod tests {
     #[test]
     fn what_is_no_answer_is_none() {
         assert_eq!(Inventory::read(&rows(&["[]"])), None);
-        assert_eq!(Inventory::read(&rows(&[r#"["pin","unheard of","x"]"#])), None);
+        assert_eq!(
+            Inventory::read(&rows(&[r#"["pin","unheard of","x"]"#])),
+            None
+        );
         assert_eq!(Inventory::read(&[Some("0".into())]), None);
         assert_eq!(Inventory::read(&[None]), None);
     }

@@ -123,15 +123,24 @@ mod tests {
             "SELECT pg_catalog.set_config('App.User', 'it''s', false)",
             &[(Some("app.user"), Some("it's"))],
         );
-        check("select SET_CONFIG ( 'a.b' , $1 , false)", &[(Some("a.b"), None)]);
+        check(
+            "select SET_CONFIG ( 'a.b' , $1 , false)",
+            &[(Some("a.b"), None)],
+        );
         check("SELECT set_config($1, $2, $3)", &[(None, None)]);
-        check("SELECT set_config('a.' || x, coalesce(y, 'z'), false)", &[(None, None)]);
+        check(
+            "SELECT set_config('a.' || x, coalesce(y, 'z'), false)",
+            &[(None, None)],
+        );
         check("SELECT set_config(E'a\\'b', '1', false)", &[(None, None)]);
     }
 
     #[test]
     fn a_call_for_one_transaction_leaves_nothing() {
-        check("SELECT set_config('a.b', $1, true), set_config('a.c', 'x', TRUE)", &[]);
+        check(
+            "SELECT set_config('a.b', $1, true), set_config('a.c', 'x', TRUE)",
+            &[],
+        );
     }
 
     #[test]
@@ -141,7 +150,13 @@ mod tests {
             sequence: true,
         };
         assert_eq!(spoken(b"SET_CONFIG LastVal()"), both);
-        assert_eq!(spoken(b"SELECT currval('s')"), Spoken { set_config: false, ..both });
+        assert_eq!(
+            spoken(b"SELECT currval('s')"),
+            Spoken {
+                set_config: false,
+                ..both
+            }
+        );
         assert_eq!(spoken(b"_v SELECT set_confi lastva"), Spoken::default());
     }
 }

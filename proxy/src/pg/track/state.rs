@@ -86,17 +86,14 @@ impl SessionSets {
     pub(crate) fn pins(&self) -> impl Iterator<Item = Pin> {
         let nameless = self.nameless.then(|| Pin {
             kind: "custom_parameter",
-            reason: "it called set_config with a parameter whose name is not in the text".to_owned(),
+            reason: "it called set_config with a parameter whose name is not in the text"
+                .to_owned(),
         });
         let suspected = self.suspected.iter().map(|(kind, reason)| Pin {
             kind,
             reason: reason.clone(),
         });
-        self.found
-            .iter()
-            .cloned()
-            .chain(suspected)
-            .chain(nameless)
+        self.found.iter().cloned().chain(suspected).chain(nameless)
     }
 
     /// Names of custom parameters that the server has to be asked for.
@@ -108,7 +105,10 @@ impl SessionSets {
 
     /// What has to be set again, in words.
     pub(crate) fn names(&self) -> Vec<String> {
-        self.sets.iter().map(|(name, _)| format!("SET {name}")).collect()
+        self.sets
+            .iter()
+            .map(|(name, _)| format!("SET {name}"))
+            .collect()
     }
 
     /// It uses lastval() or currval().
@@ -196,7 +196,9 @@ impl Effects {
             }
             Shape::Extended => {
                 for item in &group.items {
-                    let Item::Execute(Some(prepared)) = item else { continue };
+                    let Item::Execute(Some(prepared)) = item else {
+                        continue;
+                    };
                     if let Some(judgement) = prepared.judgement(policy) {
                         self.walk(&judgement, prepared.text(), &mut left, sets, statements);
                     }
@@ -227,7 +229,10 @@ impl Effects {
             let plain = group.completed == 1 && is_select(text);
             for call in calls(text) {
                 match call {
-                    Call { name: Some(name), value: Some(value) } if plain => {
+                    Call {
+                        name: Some(name),
+                        value: Some(value),
+                    } if plain => {
                         let text = set_config(&name, &value);
                         self.waiting.push(Effect::Set(name, text));
                     }

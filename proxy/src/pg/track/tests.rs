@@ -276,7 +276,10 @@ fn going_back_to_a_savepoint_leaves_a_doubt_that_only_the_server_settles() {
     };
     track.adopt(Inventory::default(), asked, &Policy::default());
     assert!(track.known() && track.sets.pins().count() == 0);
-    assert!(replayed(&track).is_empty(), "the server has no such setting");
+    assert!(
+        replayed(&track).is_empty(),
+        "the server has no such setting"
+    );
 }
 
 #[test]
@@ -344,7 +347,12 @@ fn what_nothing_was_run_since_is_not_asked_again() {
     track.adopt(Inventory::default(), asked, &Policy::default());
     track.watched = true;
     run(&mut track, "SELECT a FROM t", &["SELECT 1"], b'I');
-    run(&mut track, "INSERT INTO t VALUES (1)", &["INSERT 0 1"], b'I');
+    run(
+        &mut track,
+        "INSERT INTO t VALUES (1)",
+        &["INSERT 0 1"],
+        b'I',
+    );
     assert!(track.known());
     run(&mut track, "SELECT somebody_elses()", &["SELECT 1"], b'I');
     assert!(!track.known());
