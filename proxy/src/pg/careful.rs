@@ -112,7 +112,7 @@ impl Session {
             }
         } else {
             let group = self.client.inbox.get(..bytes).unwrap_or_default();
-            view(group, &self.track, &self.group.settings.policy)
+            view(group, &self.track, &self.eyes)
         };
         match &self.virt {
             Virtual::Failed => return self.in_virtual_failure(&view),
@@ -544,7 +544,7 @@ impl Session {
         put(&mut sync, b'S', &[]);
         self.track.sync();
         let status = self.ask_server(&sync, 1).await?;
-        self.track.ready(status, &self.group.settings.policy);
+        self.track.ready(status, &self.eyes);
         Ok(())
     }
 }

@@ -251,7 +251,7 @@ impl Session {
 
     fn see_ready(&mut self, frame: &[u8]) -> Seen {
         let status = frame.get(HEADER).copied().unwrap_or(b'I');
-        self.track.ready(status, &self.group.settings.policy);
+        self.track.ready(status, &self.eyes);
         if self.track.quiescent() {
             self.sealed = false;
             self.release();
@@ -452,7 +452,7 @@ impl Session {
             b'P' => match parse_head(seen) {
                 Some((name, _)) => {
                     let prepared = if whole {
-                        Prepared::new(seen)
+                        Prepared::new(seen, track.reading())
                     } else {
                         Prepared::unkept()
                     };

@@ -61,7 +61,7 @@ impl Session {
             walled,
             login: &login.unwrap_or_default(),
         };
-        self.track.adopt(told, asked, &self.group.settings.policy);
+        self.track.adopt(told, asked, &self.eyes);
         Ok(())
     }
 

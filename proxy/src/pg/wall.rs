@@ -6,6 +6,7 @@
 //! The wall is raised by SET and not as a startup option: what a RESET would restore stays the
 //! client's own, and each reset is followed by raising it again before anything else is sent.
 
+use super::classify::{Kind, judge};
 use super::frame::head;
 use super::frame::put;
 use super::message::{body, own, parameter_of, parse_head, query, report_field};
@@ -227,6 +228,7 @@ impl Session {
         };
         if let Some(server) = &mut self.server {
             server.note(name, value);
+            self.track.reported = server.reading();
         }
         if name == "in_hot_standby" {
             return Seen::Swallow;
@@ -318,11 +320,10 @@ impl Session {
         let Some(text) = self.wall.wish.take() else {
             return;
         };
-        let policy = &self.group.settings.policy;
-        let judged = super::classify::judge(text.as_bytes(), policy);
+        let judged = judge(text.as_bytes(), self.track.reported, &self.eyes);
         match judged.statements.first().map(|s| &s.kind) {
-            Some(super::classify::Kind::Reset { .. }) => self.track.sets.unset(NAME),
-            Some(super::classify::Kind::SetSessionCharacteristics { .. }) => {
+            Some(Kind::Reset { .. }) => self.track.sets.unset(NAME),
+            Some(Kind::SetSessionCharacteristics { .. }) => {
                 self.track.sets.unset(NAME);
                 self.track.sets.set("session characteristics", &text);
             }

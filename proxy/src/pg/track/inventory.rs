@@ -9,7 +9,7 @@
 use std::fmt::Write;
 
 use super::{SessionSets, Statements};
-use crate::pg::classify::{Kind, Policy, judge};
+use crate::pg::classify::{Eyes, Kind, Reading, judge};
 use crate::pg::message::OWN;
 use crate::sessions::Pin;
 
@@ -149,10 +149,10 @@ impl Inventory {
         asked: Asked<'_>,
         sets: &mut SessionSets,
         statements: &mut Statements,
-        policy: &Policy,
+        eyes: &Eyes,
     ) {
         let mut pins = std::mem::take(&mut self.pins);
-        pins.extend(self.statements(sets, statements, policy));
+        pins.extend(self.statements(sets, statements, eyes));
         self.settings(asked, sets);
         if sets.listens.len() != self.listens.len()
             || sets.listens.iter().any(|c| !self.listens.contains(c))
@@ -200,13 +200,13 @@ impl Inventory {
         &mut self,
         sets: &mut SessionSets,
         statements: &mut Statements,
-        policy: &Policy,
+        eyes: &Eyes,
     ) -> Option<Pin> {
         let mut unknown = None;
         let mut texts = std::collections::HashMap::new();
         for (name, source) in self.prepared.drain(..) {
             // The whole text that the statement came in is kept by the server.
-            let judged = judge(source.as_bytes(), policy);
+            let judged = judge(source.as_bytes(), Reading::default(), eyes);
             let own = judged
                 .statements
                 .iter()
@@ -274,7 +274,7 @@ mod tests {
             asked,
             &mut sets,
             &mut statements,
-            &Policy::default(),
+            &Eyes::in_tests(),
         );
         sets
     }
@@ -310,7 +310,7 @@ mod tests {
             ASKED,
             &mut again,
             &mut Statements::default(),
-            &Policy::default(),
+            &Eyes::in_tests(),
         );
         assert_eq!(sets, again);
     }
@@ -342,7 +342,7 @@ mod tests {
             ASKED,
             &mut sets,
             &mut statements,
-            &Policy::default(),
+            &Eyes::in_tests(),
         );
         assert_eq!(
             statements.sql.get("p").map(String::as_str),

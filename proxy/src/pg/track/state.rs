@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::inventory::set_config;
 use super::spoken::{Call, calls};
 use super::{Group, Item, Shape, Statements, Tx};
-use crate::pg::classify::{Judgement, Kind, Policy, judge};
+use crate::pg::classify::{Eyes, Judgement, Kind, judge};
 use crate::sessions::Pin;
 
 /// True for command tags after which a session may have other state than before.
@@ -177,7 +177,7 @@ impl Effects {
         &mut self,
         group: &Group,
         before: Tx,
-        policy: &Policy,
+        eyes: &Eyes,
         sets: &mut SessionSets,
         statements: &mut Statements,
     ) {
@@ -191,7 +191,7 @@ impl Effects {
                 "it changed its settings in a statement too long to be kept",
             ),
             Shape::Query => {
-                let judgement = judge(&group.text, policy);
+                let judgement = judge(&group.text, group.reading, eyes);
                 self.walk(&judgement, &group.text, &mut left, sets, statements);
             }
             Shape::Extended => {
@@ -199,7 +199,7 @@ impl Effects {
                     let Item::Execute(Some(prepared)) = item else {
                         continue;
                     };
-                    if let Some(judgement) = prepared.judgement(policy) {
+                    if let Some(judgement) = prepared.judgement(eyes) {
                         self.walk(&judgement, prepared.text(), &mut left, sets, statements);
                     }
                 }

@@ -14,7 +14,10 @@ fn parse_frame(name: &str, sql: &str) -> Vec<u8> {
 }
 
 fn parse(track: &mut Track, name: &str, sql: &str) {
-    track.parse(name.as_bytes(), Prepared::new(&parse_frame(name, sql)));
+    track.parse(
+        name.as_bytes(),
+        Prepared::new(&parse_frame(name, sql), Reading::default()),
+    );
 }
 
 fn run(track: &mut Track, sql: &str, tags: &[&str], status: u8) {
@@ -22,7 +25,7 @@ fn run(track: &mut Track, sql: &str, tags: &[&str], status: u8) {
     for tag in tags {
         track.completed(tag.as_bytes());
     }
-    track.ready(status, &Policy::default());
+    track.ready(status, &Eyes::in_tests());
 }
 
 fn replayed(track: &Track) -> Vec<&str> {
@@ -34,9 +37,9 @@ fn a_group_is_in_flight_until_its_own_ready_for_query() {
     let mut track = Track::default();
     track.query(Some(b"SELECT 1"));
     track.query(Some(b"SELECT 2"));
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(!track.answered());
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.quiescent());
 }
 
@@ -50,7 +53,7 @@ fn an_extended_run_without_sync_is_in_flight() {
     assert!(
         !track
             .in_flight()
-            .all(|g| g.provably_reads(&Policy::default()))
+            .all(|g| g.provably_reads(&Eyes::in_tests()))
     );
     track.sync();
     assert!(!track.synced() && !track.unsynced());
@@ -68,7 +71,7 @@ fn a_prepared_statement_exists_once_its_parse_is_answered() {
     );
     track.parsed();
     track.failed();
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.find(b"a").is_some() && track.find(b"b").is_none());
 }
 
@@ -78,7 +81,7 @@ fn a_simple_query_destroys_the_unnamed_statement() {
     parse(&mut track, "", "SELECT 1");
     track.sync();
     track.parsed();
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.statements.unnamed().is_some());
     run(&mut track, "SELECT 1", &["SELECT 1"], b'I');
     assert!(track.statements.unnamed().is_none());
@@ -91,7 +94,7 @@ fn an_execute_of_an_unknown_portal_is_no_read() {
     assert!(
         !track
             .in_flight()
-            .all(|g| g.provably_reads(&Policy::default()))
+            .all(|g| g.provably_reads(&Eyes::in_tests()))
     );
 }
 
@@ -111,7 +114,7 @@ fn syncs_that_the_server_ignores_during_copy_are_not_waited_for() {
     track.copy_end();
     track.completed(b"COPY 1");
     track.sync();
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.quiescent());
 }
 
@@ -123,7 +126,7 @@ fn copy_done_may_be_sent_before_the_server_asks() {
     track.copy_in();
     assert!(!track.copy_in, "its end is on the way already");
     track.completed(b"COPY 1");
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.quiescent());
 }
 
@@ -154,7 +157,7 @@ fn only_statements_that_completed_count() {
     track.query(Some(b"SET work_mem = '1MB'; SET nonsense = 1"));
     track.completed(b"SET");
     track.failed();
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     // Both were one implicit transaction, which the failure undid.
     assert!(replayed(&track).is_empty());
 }
@@ -246,7 +249,7 @@ fn the_commit_of_a_failed_transaction_takes_its_settings_back() {
     run(&mut track, "SET work_mem = '1MB'", &["SET"], b'T');
     track.query(Some(b"SELECT 1/0"));
     track.failed();
-    track.ready(b'E', &Policy::default());
+    track.ready(b'E', &Eyes::in_tests());
     run(&mut track, "COMMIT", &["ROLLBACK"], b'I');
     assert!(replayed(&track).is_empty());
 }
@@ -274,7 +277,7 @@ fn going_back_to_a_savepoint_leaves_a_doubt_that_only_the_server_settles() {
         walled: false,
         login: "app",
     };
-    track.adopt(Inventory::default(), asked, &Policy::default());
+    track.adopt(Inventory::default(), asked, &Eyes::in_tests());
     assert!(track.known() && track.sets.pins().count() == 0);
     assert!(
         replayed(&track).is_empty(),
@@ -318,7 +321,7 @@ fn set_config_with_a_value_that_is_not_known_has_to_be_asked() {
         for _ in 0..sql.matches("SELECT").count() {
             track.completed(b"SELECT 1");
         }
-        track.ready(b'I', &Policy::default());
+        track.ready(b'I', &Eyes::in_tests());
         assert!(track.sets.unsure(), "{sql}");
         assert_eq!(track.sets.custom_names().collect::<Vec<_>>(), ["app.user"]);
     }
@@ -344,7 +347,7 @@ fn what_nothing_was_run_since_is_not_asked_again() {
         walled: false,
         login: "app",
     };
-    track.adopt(Inventory::default(), asked, &Policy::default());
+    track.adopt(Inventory::default(), asked, &Eyes::in_tests());
     track.watched = true;
     run(&mut track, "SELECT a FROM t", &["SELECT 1"], b'I');
     run(
