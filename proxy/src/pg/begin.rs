@@ -15,8 +15,8 @@ use super::classify::Eyes;
 use super::frame::put;
 use super::leg::Leg;
 use super::message::{parameter, ready};
-use super::migrate::{VIRTUAL, chain, login_as};
 use super::refuse;
+use super::replay::{VIRTUAL, chain, login_as};
 use super::server::Server;
 use super::session::{Session, Virtual};
 use super::startup::Startup;
@@ -68,9 +68,11 @@ pub(crate) async fn begin(
         server: None,
         track: Track::default(),
         permit: None,
+        unproven: None,
         look,
         targets_seen,
-        pins_wanted: false,
+        stock_wanted: false,
+        told: Vec::new(),
         careful: true,
         wall: Default::default(),
         virt: Virtual::None,

@@ -171,7 +171,8 @@ impl Session {
 
     /// Lets go of the server without a word.
     pub(crate) fn drop_server(&mut self) {
-        if let Some(server) = self.server.take() {
+        if let Some(mut server) = self.server.take() {
+            self.told = std::mem::take(&mut server.params);
             self.group
                 .logins
                 .closed(server.target.region.as_str(), server.pid);

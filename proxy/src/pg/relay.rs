@@ -13,7 +13,7 @@ use super::decide::{Extent, GROUP, extent};
 use super::frame::{HEADER, INSPECT, PARSE_KEPT, cstr, head, is_client_tag};
 use super::leg::{SCRATCH, with_scratch};
 use super::message::{bind_head, body, parse_head, target_head};
-use super::migrate::{MoveError, Ready};
+use super::replay::{MoveError, Ready};
 use super::session::Session;
 use super::track::Prepared;
 use crate::gate::{Lane, Permit, Phase, Turn as HoldTurn};
@@ -39,6 +39,8 @@ pub(crate) enum Turn {
     Ahead(Result<Ready, MoveError>),
     /// The grace is over.
     Timer,
+    /// The catalog was read behind the fence.
+    Proven,
     /// The held write may ask again.
     Ask,
     /// The held write's time is over.
@@ -101,6 +103,12 @@ impl Session {
             && timer.as_mut().poll(cx).is_ready()
         {
             return Some(Turn::Timer);
+        }
+        if self
+            .unproven
+            .is_some_and(|epoch| self.eyes.shelf.is_proven(epoch))
+        {
+            return Some(Turn::Proven);
         }
         if let Some(cancelling) = &mut self.cancelling
             && Pin::new(cancelling).poll(cx).is_ready()

@@ -16,9 +16,9 @@ use super::careful::Kept;
 use super::classify::Eyes;
 use super::leg::Leg;
 use super::message::Report;
-use super::migrate::{MoveError, Ready};
 use super::refuse;
 use super::relay::Turn;
+use super::replay::{MoveError, Ready};
 use super::server::Server;
 use super::track::{Track, Tx};
 use super::wall::Wall;
@@ -68,12 +68,16 @@ pub(crate) struct Session {
     pub(crate) server: Option<Server>,
     pub(crate) track: Track,
     pub(crate) permit: Option<Permit>,
+    /// The fence behind which the catalog has to be read before what is in flight is known to read.
+    pub(crate) unproven: Option<u64>,
     /// What the gate showed when this session last took notice.
     pub(crate) look: Look,
     /// The targets' version when this session last took notice.
     pub(crate) targets_seen: u64,
-    /// A candidate was named: the server is to be asked what pins the session.
-    pub(crate) pins_wanted: bool,
+    /// A candidate was named: the server is to be asked what the session has.
+    pub(crate) stock_wanted: bool,
+    /// Parameters as the client was last told them, while there is no server to know them.
+    pub(crate) told: Vec<(String, String)>,
     /// Every group has to be judged: the gate is not simply open, or the server is not the target.
     pub(crate) careful: bool,
     pub(crate) wall: Wall,
@@ -132,6 +136,10 @@ impl Session {
                 self.grace_over = true;
                 Ok(())
             }
+            Turn::Proven => {
+                self.prove();
+                Ok(())
+            }
             Turn::Ask => self.on_turn_to_ask().await,
             Turn::Expired => self.on_expired().await,
             Turn::Misjudged => self.on_misjudged().await,
@@ -153,9 +161,8 @@ impl Session {
         self.look = self.group.gate.look(Lane::Sql);
         let version = self.group.targets.version();
         if version != self.targets_seen {
-            // While still open: once the fence is there, the move must not wait for it.
-            let open = self.look.phase == Phase::Open && !self.stale();
-            self.pins_wanted = open && self.group.targets.candidate().is_some();
+            self.track.watched = self.group.targets.candidate().is_some();
+            self.stock_wanted = self.track.watched && !self.stale();
         }
         self.targets_seen = version;
         self.recheck();
@@ -195,9 +202,7 @@ impl Session {
         // A group that was admitted and is not sent yet is not among those in flight: its permit
         // stays, or it would go out behind the fence without one.
         if fell && self.permit.is_some() && self.track.tx == Tx::Idle && !self.passing {
-            if !self.track.copy_in && self.track.only_reads(&self.eyes) {
-                self.release();
-            }
+            self.prove();
         }
         if self.permit.is_some() {
             let words = self.track.in_flight().next().map(|g| g.words().to_vec());
@@ -205,6 +210,28 @@ impl Session {
                 .set_digest(words.map(|w| super::lost::digest(&w)));
         }
         self.set_timer();
+    }
+
+    /// What is in flight stops counting if it is proven to change nothing. No wall stands behind that,
+    /// so the names in it must stand for the same behind the fence as before.
+    fn prove(&mut self) {
+        let epoch = self.look.epoch.value();
+        let shelf = &self.eyes.shelf;
+        let idle = self.permit.is_some()
+            && self.track.tx == Tx::Idle
+            && !self.track.copy_in
+            && !self.passing;
+        self.unproven = None;
+        if !idle || !self.track.only_reads(&self.eyes) {
+            return;
+        }
+        let nameless = Eyes::without_catalog(self.eyes.policy, "a name would need one");
+        if shelf.is_proven(epoch) || self.track.only_reads(&nameless) {
+            self.release();
+        } else {
+            self.unproven = Some(epoch);
+            shelf.prove(epoch);
+        }
     }
 
     fn set_timer(&mut self) {
@@ -217,6 +244,7 @@ impl Session {
 
     /// The permit's work is done.
     pub(crate) fn release(&mut self) {
+        self.unproven = None;
         if self.permit.take().is_some() {
             self.handle.set_permitted(false);
             self.handle.set_idle();

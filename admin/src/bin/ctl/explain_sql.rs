@@ -75,12 +75,15 @@ fn human(explained: &ExplainSql) -> String {
         })
         .collect();
     let database = explained.database.as_deref().unwrap_or("unknown");
-    let without = explained.no_catalog.as_ref().map_or_else(String::new, |why| {
-        format!(
-            "without the catalog of database {database}: {why}\n\
+    let without = explained
+        .no_catalog
+        .as_ref()
+        .map_or_else(String::new, |why| {
+            format!(
+                "without the catalog of database {database}: {why}\n\
              names that could stand for a user's objects are left to PostgreSQL\n"
-        )
-    });
+            )
+        });
     format!(
         "verdict: {} (database {database})\n{without}{}",
         text::word(explained.verdict),

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::gate::{Lane, Phase};
 use crate::group::Group;
 use crate::pg::classify::with_room;
-use crate::pg::migrate::chain;
+use crate::pg::replay::chain;
 use crate::shutdown::Shutdown;
 use crate::upstream::Target;
 use crate::upstream::wire::{Client, LoginError, QueryError};
@@ -25,8 +25,12 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// A catalog that could not be read again for so long says nothing any more: three readings missed.
 const STALE: Duration = Duration::from_secs(95);
 
-/// Between two readings that were asked for by changes: a migration makes many.
+/// Between two readings where nothing is known or something has changed: a migration makes many
+/// changes.
 const AT_MOST: Duration = Duration::from_millis(500);
+
+/// Between two attempts to read once more behind a fence: a drain waits for it.
+const PROOF: Duration = Duration::from_millis(20);
 
 /// Why a catalog could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -43,21 +47,21 @@ enum LoadError {
 
 /// Reads until the daemon stops.
 pub async fn keep(group: Arc<Group>, mut stop: Shutdown) {
-    let mut watch = group.gate.watch();
-    let mut fenced = false;
     loop {
-        let was = std::mem::replace(&mut fenced, is_fenced(&group));
-        let again = match (was, fenced) {
-            (_, false) => Some(AGAIN),
-            (false, true) => Some(AT_MOST),
-            // Nothing changes behind a fence.
-            (true, true) => None,
-        };
         for (database, shelf) in group.catalogs.in_use() {
-            if shelf.is_due(AT_MOST, again) {
+            // Looked at before the reading begins: what is read then is what stands behind the
+            // fence.
+            let fence = fence(&group);
+            // Nothing changes behind a fence, but what it found in flight may need a proof.
+            let due = match fence {
+                Some(epoch) if shelf.is_wanted(epoch) => shelf.is_due(AT_MOST, Some(PROOF)),
+                Some(_) => shelf.is_due(AT_MOST, None),
+                None => shelf.is_due(AT_MOST, Some(AGAIN)),
+            };
+            if due {
                 tokio::select! {
                     // May be dropped: the connection ends with it.
-                    () = read(&group, &database, &shelf) => {}
+                    () = read(&group, &database, &shelf, fence) => {}
                     () = stop.stopping() => return,
                 }
             }
@@ -65,18 +69,19 @@ pub async fn keep(group: Arc<Group>, mut stop: Shutdown) {
         tokio::select! {
             // All may be dropped: whoever rings leaves a mark that is looked at above.
             () = group.catalogs.rung() => {}
-            () = watch.changed() => {}
-            () = tokio::time::sleep(AT_MOST * 2) => {}
+            () = tokio::time::sleep(AT_MOST) => {}
             () = stop.stopping() => return,
         }
     }
 }
 
-fn is_fenced(group: &Group) -> bool {
-    group.gate.look(Lane::Sql).phase != Phase::Open
+/// The epoch of the fence that stands.
+fn fence(group: &Group) -> Option<u64> {
+    let look = group.gate.look(Lane::Sql);
+    (look.phase != Phase::Open).then(|| look.epoch.value())
 }
 
-async fn read(group: &Group, database: &str, shelf: &Arc<Shelf>) {
+async fn read(group: &Group, database: &str, shelf: &Shelf, fence: Option<u64>) {
     let began = clock::now();
     shelf.reading(began);
     let target = group.targets.accepted();
@@ -86,11 +91,16 @@ async fn read(group: &Group, database: &str, shelf: &Arc<Shelf>) {
         Err(error) => {
             let why = chain(&error);
             tracing::debug!(database, error = %why, "the catalog could not be read");
-            let stale = shelf.unread_since(began) > STALE && !is_fenced(group);
+            let stale = shelf.unread_since(began) > STALE && fence.is_none();
             if stale || shelf.catalog().model().is_none() {
                 shelf.empty(&why);
             }
+            return;
         }
+    }
+    if let Some(epoch) = fence {
+        shelf.proved(epoch);
+        group.sessions.wake();
     }
 }
 

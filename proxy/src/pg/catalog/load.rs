@@ -101,7 +101,11 @@ impl Reader {
         let temporary = schema.starts_with("pg_temp_");
         Some(Name {
             oid,
-            schema: if temporary { "pg_temp".to_owned() } else { schema },
+            schema: if temporary {
+                "pg_temp".to_owned()
+            } else {
+                schema
+            },
             local: self.text()?,
         })
     }

@@ -23,12 +23,19 @@ pub(super) struct Object {
 #[derive(Clone, Debug)]
 pub(super) enum Shape {
     /// A call with so many arguments.
-    Routine { least: usize, most: usize },
+    Routine {
+        least: usize,
+        most: usize,
+    },
     /// With one operand or two.
-    Operator { unary: bool },
+    Operator {
+        unary: bool,
+    },
     Type,
     /// What INSERT, UPDATE and DELETE come to where rules take their place.
-    Relation { replaced: [Option<Nature>; 3] },
+    Relation {
+        replaced: [Option<Nature>; 3],
+    },
 }
 
 /// What a name was found to stand for.
@@ -73,7 +80,12 @@ impl Model {
     }
 
     /// A call of a function with so many arguments. A type's name with one argument is a cast.
-    pub fn function(&self, schema: Option<&str>, name: &str, arguments: usize) -> Option<Found<'_>> {
+    pub fn function(
+        &self,
+        schema: Option<&str>,
+        name: &str,
+        arguments: usize,
+    ) -> Option<Found<'_>> {
         let fits = |object: &Object| match object.shape {
             Shape::Routine { least, most } => (least..=most).contains(&arguments),
             Shape::Operator { .. } | Shape::Type | Shape::Relation { .. } => true,
@@ -100,7 +112,8 @@ impl Model {
 
     /// An operator.
     pub fn operator(&self, schema: Option<&str>, name: &str, unary: bool) -> Option<Found<'_>> {
-        let fits = |object: &Object| matches!(object.shape, Shape::Operator { unary: of } if of == unary);
+        let fits =
+            |object: &Object| matches!(object.shape, Shape::Operator { unary: of } if of == unary);
         self.join([&self.operators], schema, name, fits)
     }
 
@@ -133,7 +146,9 @@ impl Model {
         let mut candidates = self.candidates(&self.relations, schema, name).peekable();
         candidates.peek()?;
         candidates.try_fold(Nature::HARMLESS, |all, object| match object.shape {
-            Shape::Relation { replaced } => Some(all.and(object.nature).and(replaced[event as usize]?)),
+            Shape::Relation { replaced } => {
+                Some(all.and(object.nature).and(replaced[event as usize]?))
+            }
             Shape::Routine { .. } | Shape::Operator { .. } | Shape::Type => None,
         })
     }

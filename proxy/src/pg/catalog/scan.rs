@@ -103,9 +103,7 @@ impl Scan {
     }
 
     fn word(&mut self, word: &str, before: Option<&Token>, rest: &[Token]) {
-        let follows = |words: &[&str]| {
-            matches!(before, Some(Token::Word(word)) if words.contains(&word.as_str()))
-        };
+        let follows = |words: &[&str]| matches!(before, Some(Token::Word(word)) if words.contains(&word.as_str()));
         let is = |at: usize, expected: &str| matches!(rest.get(at), Some(Token::Word(word)) if word == expected);
         if is_read_only_setting(word) && follows(&["set", "local", "session", "reset"])
             || word == "read" && is(0, "write")

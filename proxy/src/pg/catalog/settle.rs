@@ -19,9 +19,29 @@ const ROUNDS: usize = 100;
 /// Extensions whose C functions compute and do nothing else, when they are not marked volatile.
 /// Without them, one `CREATE EXTENSION citext` would leave every `=` to wall two.
 const COMPUTING: &[&str] = &[
-    "bloom", "btree_gin", "btree_gist", "citext", "cube", "dict_int", "dict_xsyn", "earthdistance",
-    "fuzzystrmatch", "hstore", "intarray", "isn", "lo", "ltree", "pg_trgm", "pgcrypto", "postgis",
-    "seg", "tsm_system_rows", "tsm_system_time", "unaccent", "uuid-ossp", "vector",
+    "bloom",
+    "btree_gin",
+    "btree_gist",
+    "citext",
+    "cube",
+    "dict_int",
+    "dict_xsyn",
+    "earthdistance",
+    "fuzzystrmatch",
+    "hstore",
+    "intarray",
+    "isn",
+    "lo",
+    "ltree",
+    "pg_trgm",
+    "pgcrypto",
+    "postgis",
+    "seg",
+    "tsm_system_rows",
+    "tsm_system_time",
+    "unaccent",
+    "uuid-ossp",
+    "vector",
 ];
 
 /// The objects use each other in chains that are too long.
@@ -127,7 +147,10 @@ fn routine(it: &Routine) -> Parts {
             parts.code(code);
         }
         ("c" | "internal", _) => {
-            let computes = it.extension.as_deref().is_some_and(|e| COMPUTING.contains(&e));
+            let computes = it
+                .extension
+                .as_deref()
+                .is_some_and(|e| COMPUTING.contains(&e));
             if !computes || it.volatile {
                 parts.own = parts.own.and(Nature::UNKNOWN);
             }
@@ -241,7 +264,9 @@ fn round(
     let everywhere = edges.iter().filter(|edge| edge.from.is_none());
     for edge in everywhere {
         if let Used::Own(class, oid) = &edge.to
-            && let Some(used) = places.get(&(*class, *oid)).and_then(|p| model.objects.get(*p))
+            && let Some(used) = places
+                .get(&(*class, *oid))
+                .and_then(|p| model.objects.get(*p))
         {
             let implied = model.implied.and(used.nature);
             changed |= implied != model.implied;
@@ -260,7 +285,11 @@ fn look(model: &Model, its: &Parts) -> (Nature, Option<String>) {
         }
         nature = nature.and(other);
     };
-    for object in its.uses.iter().filter_map(|place| model.objects.get(*place)) {
+    for object in its
+        .uses
+        .iter()
+        .filter_map(|place| model.objects.get(*place))
+    {
         let name = || {
             let name = format!("{}.{}", object.name.schema, object.name.local);
             Some(chained(&name, object.through.as_deref()))
@@ -282,10 +311,20 @@ fn look(model: &Model, its: &Parts) -> (Nature, Option<String>) {
 
 /// The user's objects whose names stand in code that is not parsed.
 fn named<'s>(model: &'s Model, scan: &'s Scan) -> impl Iterator<Item = (&'s str, Found<'s>)> {
-    let called = scan.called.iter().map(|name| (name, model.any_function(name)));
-    let operators = scan.operators.iter().map(|name| (name, model.any_operator(name)));
+    let called = scan
+        .called
+        .iter()
+        .map(|name| (name, model.any_function(name)));
+    let operators = scan
+        .operators
+        .iter()
+        .map(|name| (name, model.any_operator(name)));
     let named = scan.named.iter().flat_map(|name| {
-        let found = [model.relation(None, name), model.type_name(None, name), model.field(name)];
+        let found = [
+            model.relation(None, name),
+            model.type_name(None, name),
+            model.field(name),
+        ];
         found.into_iter().map(move |found| (name, found))
     });
     let all = called.chain(operators).chain(named);

@@ -82,6 +82,10 @@ pub struct Shelf {
     current: ArcSwap<Catalog>,
     times: Mutex<Times>,
     bell: Arc<Notify>,
+    /// The epoch of a fence behind which it has to be read once more, and of the one behind which
+    /// it was.
+    wanted: AtomicU64,
+    proven: AtomicU64,
 }
 
 impl Shelf {
@@ -95,6 +99,8 @@ impl Shelf {
             current: ArcSwap::from_pointee(catalog),
             times: Mutex::default(),
             bell,
+            wanted: AtomicU64::new(0),
+            proven: AtomicU64::new(0),
         })
     }
 
@@ -108,6 +114,28 @@ impl Shelf {
         self.times().changed = Some(clock::now());
         self.empty("a session has changed it and it is being read again");
         self.bell.notify_one();
+    }
+
+    /// Asks for one more reading behind the fence of this epoch: what was in flight when it fell
+    /// may have met objects that were made since the last reading.
+    pub fn prove(&self, epoch: u64) {
+        self.wanted.store(epoch, Ordering::SeqCst);
+        self.bell.notify_one();
+    }
+
+    /// Whether what stands here was read behind the fence of this epoch.
+    pub fn is_proven(&self, epoch: u64) -> bool {
+        self.proven.load(Ordering::SeqCst) == epoch
+    }
+
+    /// Whether somebody waits for a reading behind the fence of this epoch.
+    pub(super) fn is_wanted(&self, epoch: u64) -> bool {
+        self.wanted.load(Ordering::SeqCst) == epoch && !self.is_proven(epoch)
+    }
+
+    /// It was read behind the fence of this epoch.
+    pub(super) fn proved(&self, epoch: u64) {
+        self.proven.store(epoch, Ordering::SeqCst);
     }
 
     /// Takes the catalog away, or says why there still is none.
@@ -148,7 +176,7 @@ impl Shelf {
         read.map_or(Duration::MAX, |read| now.saturating_duration_since(read))
     }
 
-    /// Whether it has to be read: where there is nothing soon, else after `again`, if ever.
+    /// Whether it has to be read: where there is nothing after `soon`, else after `again`, if ever.
     pub(super) fn is_due(&self, soon: Duration, again: Option<Duration>) -> bool {
         let Some(tried) = self.times().tried else {
             return true;

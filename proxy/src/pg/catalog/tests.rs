@@ -72,7 +72,11 @@ impl Database {
         let judged = judge(sql.as_bytes(), Reading::default(), &eyes);
         let worst = judged.statements.into_iter().max_by_key(|s| s.verdict);
         let worst = worst.expect("a statement");
-        (worst.verdict, worst.rule, worst.decided_by.unwrap_or_default())
+        (
+            worst.verdict,
+            worst.rule,
+            worst.decided_by.unwrap_or_default(),
+        )
     }
 
     #[track_caller]
@@ -97,7 +101,12 @@ fn a_function_in_sql_is_looked_through() {
     db.routine("tells", 0, "sql", "SELECT pg_notify('c', '')");
     db.routine("tells_twice", 0, "sql", "SELECT 1; NOTIFY c");
     db.routine("opaque", 0, "plpgsql", "BEGIN RETURN 1; END");
-    db.routine("opens", 0, "sql", "SELECT set_config('transaction_read_only', 'off', true)");
+    db.routine(
+        "opens",
+        0,
+        "sql",
+        "SELECT set_config('transaction_read_only', 'off', true)",
+    );
     db.routine("sets", 0, "sql", "SET default_transaction_read_only = off");
     db.routine("broken", 0, "sql", "SELECT (");
     db.check(&[
@@ -122,7 +131,10 @@ fn a_standard_body_is_looked_through() {
     let mut db = Database::default();
     for (name, body) in [
         ("adds", "RETURN (a + 1)"),
-        ("tells", "BEGIN ATOMIC\n SELECT pg_notify('c'::text, ''::text);\nEND"),
+        (
+            "tells",
+            "BEGIN ATOMIC\n SELECT pg_notify('c'::text, ''::text);\nEND",
+        ),
         ("harmless", "BEGIN ATOMIC\n SELECT 1;\n SELECT 2;\nEND"),
     ] {
         db.routine(name, 0, "sql", "");
@@ -199,7 +211,12 @@ fn keywords_that_stand_for_operators_are_looked_up() {
 #[test]
 fn every_way_to_a_function_leads_to_it() {
     let mut db = Database::default();
-    let tells = db.routine("tells", 1, "plpgsql", "BEGIN PERFORM pg_notify('c', ''); END");
+    let tells = db.routine(
+        "tells",
+        1,
+        "plpgsql",
+        "BEGIN PERFORM pg_notify('c', ''); END",
+    );
     let of = (Class::Routine, tells);
     db.relation("t", |_| {});
     db.view("seen", "SELECT public.tells(1)");
@@ -215,7 +232,12 @@ fn every_way_to_a_function_leads_to_it() {
     db.uses((Class::Relation, convertible), of);
     db.routine("defaults", 0, "sql", "SELECT 1");
     db.0.routines.last_mut().expect("just added").defaults = Some("public.tells(1)".into());
-    db.routine("runs_text", 0, "plpgsql", "BEGIN EXECUTE 'SELECT tells(1)'; END");
+    db.routine(
+        "runs_text",
+        0,
+        "plpgsql",
+        "BEGIN EXECUTE 'SELECT tells(1)'; END",
+    );
     db.routine("asks_view", 0, "plpgsql", "BEGIN PERFORM 1 FROM deep; END");
     db.routine("renamed", 1, "internal", "pg_notify");
     db.routine("carries", 0, "sql", "SELECT 1");
@@ -230,7 +252,11 @@ fn every_way_to_a_function_leads_to_it() {
         ("SELECT 1::checked", Write, "notify"),
         ("SELECT checked('1')", Write, "notify"),
         ("SELECT '(1)'::row", Write, "notify"),
-        ("PREPARE p(checked) AS SELECT $1; EXECUTE p(1)", Uncertain, "execute"),
+        (
+            "PREPARE p(checked) AS SELECT $1; EXECUTE p(1)",
+            Uncertain,
+            "execute",
+        ),
         ("SELECT sums(1)", Write, "notify"),
         ("SELECT * FROM convertible", Write, "notify"),
         ("SELECT t.tells FROM t", Write, "notify"),
@@ -244,7 +270,11 @@ fn every_way_to_a_function_leads_to_it() {
         ("SELECT carries()", Write, "way-out"),
         ("EXPLAIN TABLE deep", Uncertain, "notify"),
         ("WITH deep AS (SELECT 1) TABLE deep", Read, "query"),
-        ("SELECT (WITH deep AS (SELECT 1) SELECT 1), a FROM deep", Write, "notify"),
+        (
+            "SELECT (WITH deep AS (SELECT 1) SELECT 1), a FROM deep",
+            Write,
+            "notify",
+        ),
     ]);
 }
 
@@ -266,7 +296,10 @@ fn conversions_between_built_in_types_concern_every_query() {
         from: None,
         to: Used::Own(Class::Routine, tells),
     });
-    db.check(&[("SELECT 1", Write, "notify"), ("SHOW work_mem", Read, "show")]);
+    db.check(&[
+        ("SELECT 1", Write, "notify"),
+        ("SHOW work_mem", Read, "show"),
+    ]);
 }
 
 #[test]
@@ -307,7 +340,12 @@ fn foreign_tables_are_an_effect_of_their_own_but_for_files() {
 #[test]
 fn an_effect_that_passes_hides_no_other() {
     let mut db = Database::default();
-    db.routine("both", 0, "plpgsql", "BEGIN NOTIFY c; PERFORM lo_create(0); END");
+    db.routine(
+        "both",
+        0,
+        "plpgsql",
+        "BEGIN NOTIFY c; PERFORM lo_create(0); END",
+    );
     db.routine("both_sql", 0, "sql", "NOTIFY c; SELECT lo_create(0)");
     for one in [Effect::Notify, Effect::LargeObjects] {
         let pass = Policy {
@@ -366,7 +404,12 @@ fn without_a_catalog_only_what_cannot_be_shadowed_is_a_read() {
     for sql in ["SELECT 1", "SELECT pg_catalog.lower('A')", "SHOW work_mem"] {
         assert_eq!(verdict(sql), Read, "{sql}");
     }
-    for sql in ["SELECT lower('A')", "SELECT 1 + 1", "TABLE t", "SELECT 'x'::date"] {
+    for sql in [
+        "SELECT lower('A')",
+        "SELECT 1 + 1",
+        "TABLE t",
+        "SELECT 'x'::date",
+    ] {
         assert_eq!(verdict(sql), Uncertain, "{sql}");
     }
     assert_eq!(verdict("DELETE FROM t"), Write);

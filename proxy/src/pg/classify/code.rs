@@ -43,7 +43,10 @@ impl Code {
             return None;
         };
         let reads = |node: &Node| {
-            matches!(node.node, Some(NodeEnum::SelectStmt(_) | NodeEnum::NotifyStmt(_)))
+            matches!(
+                node.node,
+                Some(NodeEnum::SelectStmt(_) | NodeEnum::NotifyStmt(_))
+            )
         };
         rule.actions.iter().all(reads).then_some(Self(rule.actions))
     }

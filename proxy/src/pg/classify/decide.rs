@@ -19,9 +19,7 @@ use super::{Statement, explain, rule, session, walk};
 
 /// Judges the statements of `text` one by one.
 pub(super) fn all(text: &str, raw: Vec<RawStmt>, lens: Lens<'_>) -> Vec<Statement> {
-    raw.iter()
-        .map(|each| statement(text, each, lens))
-        .collect()
+    raw.iter().map(|each| statement(text, each, lens)).collect()
 }
 
 fn statement(text: &str, raw: &RawStmt, lens: Lens<'_>) -> Statement {
@@ -77,11 +75,9 @@ pub(super) fn top(node: &NodeEnum, lens: Lens<'_>) -> (Kind, Finding) {
         NodeEnum::ExplainStmt(stmt) => explain::explain(stmt, lens),
         NodeEnum::CheckPointStmt(_) => other(Finding::read(rule::CHECKPOINT)),
         NodeEnum::LockStmt(stmt) => other(lock(stmt, lens)),
-        NodeEnum::NotifyStmt(stmt) => other(
-            lens
-                .effect(Effect::Notify)
-                .by(stmt.conditionname.as_str()),
-        ),
+        NodeEnum::NotifyStmt(stmt) => {
+            other(lens.effect(Effect::Notify).by(stmt.conditionname.as_str()))
+        }
         NodeEnum::VacuumStmt(_) | NodeEnum::ClusterStmt(_) | NodeEnum::ReindexStmt(_) => {
             effect(Effect::Maintenance)
         }
@@ -172,11 +168,7 @@ fn copy(stmt: &CopyStmt, lens: Lens<'_>) -> (Kind, Finding) {
     };
     // Reading a server file changes nothing; a program can do anything either way.
     if stmt.is_program || (!stmt.is_from && !stmt.filename.is_empty()) {
-        finding.worsen(
-            lens
-                .effect(Effect::ServerFiles)
-                .by(stmt.filename.as_str()),
-        );
+        finding.worsen(lens.effect(Effect::ServerFiles).by(stmt.filename.as_str()));
     }
     let filter: Vec<Node> = stmt
         .where_clause

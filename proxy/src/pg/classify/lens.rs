@@ -86,8 +86,7 @@ impl<'a> Lens<'a> {
         let Some(nature) = event.and_then(replaced) else {
             return Finding::write(rule::DML).by(name.to_string());
         };
-        let mut finding =
-            Finding::new(Verdict::Uncertain, rule::REWRITTEN, Some(name.to_string()));
+        let mut finding = Finding::new(Verdict::Uncertain, rule::REWRITTEN, Some(name.to_string()));
         let found = Found {
             nature,
             through: None,
@@ -129,9 +128,10 @@ impl<'a> Lens<'a> {
     fn found(self, rule: &'static str, name: &str, found: Found<'_>) -> Finding {
         let Found { nature, through } = found;
         let by = || chained(name, through);
-        let refused = Effect::ALL.iter().copied().find(|effect| {
-            nature.effects.contains(*effect) && !self.policy.pass.contains(*effect)
-        });
+        let refused = Effect::ALL
+            .iter()
+            .copied()
+            .find(|effect| nature.effects.contains(*effect) && !self.policy.pass.contains(*effect));
         let mut finding = if nature.way_out {
             Finding::write(rule::WAY_OUT).by(by())
         } else if let Some(effect) = refused {

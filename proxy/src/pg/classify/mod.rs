@@ -31,15 +31,15 @@ use std::ops::Range;
 
 use lens::Lens;
 
+pub(crate) use code::Code;
 pub use eyes::Eyes;
 pub use finding::{Finding, Verdict};
-pub(crate) use code::Code;
 pub(crate) use functions::{effect as effect_of, is_safe as is_safe_function};
 pub(crate) use kind::is_read_only_setting;
 pub use kind::{Access, Kind};
 pub use parse::{MAX_TEXT, Reading};
-pub(crate) use room::{at_length, with_room};
 pub use policy::{Effect, Effects, Policy, UnknownEffect};
+pub(crate) use room::{at_length, with_room};
 
 /// One statement of a text and what was decided about it.
 #[derive(Debug, Clone, PartialEq, Eq)]

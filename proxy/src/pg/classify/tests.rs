@@ -90,7 +90,9 @@ fn every_table_row_holds() {
     let lines = table_lines();
     assert!(lines.len() > 200, "tables are missing: {}", lines.len());
     for (file, line) in lines {
-        if std::panic::catch_unwind(|| check_line(&file, &line)).is_err() { println!("BAD {line}"); }
+        if std::panic::catch_unwind(|| check_line(&file, &line)).is_err() {
+            println!("BAD {line}");
+        }
     }
     panic!();
 }
@@ -431,7 +433,9 @@ fn long_chains_are_looked_through() {
     for sql in chains {
         assert_eq!(verdict(&sql), Verdict::Read, "{}", &sql[..40]);
         let last = format!("{sql} -- ");
-        let hidden = last.replacen('1', "nextval('s')", 1).replacen("''", "nextval('s')", 1);
+        let hidden = last
+            .replacen('1', "nextval('s')", 1)
+            .replacen("''", "nextval('s')", 1);
         let hidden = hidden.replacen("FROM t ", "FROM t, nextval('s') ", 1);
         assert_eq!(verdict(&hidden), Verdict::Write, "{}", &sql[..40]);
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Prepared;
+use super::spoken::{Spoken, spoken};
 use crate::pg::classify::{Eyes, Judgement, Reading, Verdict, judge, rule};
 
 /// Which messages make the group up.
@@ -39,6 +40,8 @@ pub(crate) struct Group {
     pub(crate) failed: bool,
     /// A command tag came that changes the session's state.
     pub(crate) notable: bool,
+    /// What its texts speak of, once it is answered.
+    pub(super) spoken: Spoken,
 }
 
 /// A buffer larger than this is given back rather than kept for reuse.
@@ -63,6 +66,22 @@ impl Group {
             items,
             ..Self::default()
         };
+    }
+
+    /// Looks through its texts for what tags do not tell; true when there is something to learn.
+    pub(super) fn tells(&mut self) -> bool {
+        let mut heard = match self.shape {
+            Shape::Query => spoken(&self.text),
+            Shape::Extended | Shape::Function | Shape::CopyEnd => Spoken::default(),
+        };
+        for item in &self.items {
+            if let Item::Execute(Some(prepared)) = item {
+                heard.set_config |= prepared.spoken().set_config;
+                heard.sequence |= prepared.spoken().sequence;
+            }
+        }
+        self.spoken = heard;
+        self.notable || heard != Spoken::default()
     }
 
     /// The judgements of all that it runs; `None` where something is not known.

@@ -6,14 +6,17 @@
 //! Nothing here does IO.
 
 mod group;
+mod inventory;
 mod named;
 mod prepared;
+mod spoken;
 mod state;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub(crate) use group::{Group, Item, Shape};
+pub(crate) use inventory::{Asked, Inventory, LAST_VALUE, question, set_config};
 pub(crate) use named::Said;
 pub(crate) use prepared::{Prepared, Statements};
 pub(crate) use state::{Effects, SessionSets};
@@ -69,12 +72,13 @@ pub(crate) struct Track {
     effects: Effects,
     recent: [Vec<u8>; RECENT],
     next_recent: usize,
-    /// Set while a move is near: groups that may have pinned the session are noticed.
+    /// Set while a move is near: groups are judged by whether they may have changed what the
+    /// server alone knows. Else any group is taken to.
     pub(crate) watched: bool,
     /// It made or altered objects of the database since it was last at rest.
     pub(crate) changed_catalog: bool,
     /// Such a group was answered since the server was last asked.
-    pub(crate) may_be_pinned: bool,
+    changed: bool,
 }
 
 impl Default for Track {
@@ -92,8 +96,8 @@ impl Default for Track {
             recent: Default::default(),
             next_recent: 0,
             watched: false,
+            changed: false,
             changed_catalog: false,
-            may_be_pinned: false,
         }
     }
 }
@@ -112,6 +116,22 @@ impl Track {
     /// Messages were sent that no Sync has closed yet.
     pub(crate) fn unsynced(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// What the session has is known: there is nothing to ask the server for.
+    pub(crate) fn known(&self) -> bool {
+        !self.changed && !self.sets.unsure()
+    }
+
+    /// It is on another server, which has what was replayed.
+    pub(crate) fn moved(&mut self) {
+        self.changed = false;
+    }
+
+    /// The server told what the session has.
+    pub(crate) fn adopt(&mut self, told: Inventory, asked: Asked<'_>, eyes: &Eyes) {
+        self.changed = false;
+        told.adopt(asked, &mut self.sets, &mut self.statements, eyes);
     }
 
     /// Nothing is unanswered and no transaction is open: the session may be moved.
@@ -333,16 +353,14 @@ impl Track {
         let tx = Tx::of(status);
         if let Some(mut group) = self.sent.pop_front() {
             self.statements.settle(&group);
-            if group.notable {
+            if group.tells() {
                 self.effects
                     .apply(&group, self.tx, eyes, &mut self.sets, &mut self.statements);
             }
             if tx == Tx::Idle {
                 self.effects.end_of_transaction();
             }
-            if self.watched {
-                self.may_be_pinned |= !group.leaves_nothing(eyes);
-            }
+            self.changed |= !self.watched || !group.leaves_nothing(eyes);
             if self.spare.len() < SPARE && group.reusable() {
                 self.remember(&mut group);
                 group.clear();

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::spoken::{Spoken, spoken};
 use super::{Group, Item};
 use crate::pg::classify::{Eyes, Judgement, Reading, judge};
 use crate::pg::message::parse_head;
@@ -19,6 +20,7 @@ const KEPT: usize = 4 * 1024 * 1024;
 pub(crate) struct Prepared {
     /// The whole message; empty when it was too long to keep.
     frame: Box<[u8]>,
+    spoken: Spoken,
     /// How the server read its text when it was parsed; that is not done again.
     reading: Reading,
     /// The judgement, and the generation of the catalog it was made with.
@@ -30,6 +32,7 @@ impl Prepared {
     pub(crate) fn new(frame: &[u8], reading: Reading) -> Arc<Self> {
         Arc::new(Self {
             frame: frame.into(),
+            spoken: parse_head(frame).map_or_else(Spoken::default, |(_, text)| spoken(text)),
             reading,
             judged: Mutex::default(),
         })
@@ -39,6 +42,7 @@ impl Prepared {
     pub(crate) fn unkept() -> Arc<Self> {
         Arc::new(Self {
             frame: Box::default(),
+            spoken: Spoken::default(),
             reading: Reading::default(),
             judged: Mutex::default(),
         })
@@ -52,6 +56,11 @@ impl Prepared {
     /// Its statement text; empty when it was not kept.
     pub(crate) fn text(&self) -> &[u8] {
         parse_head(&self.frame).map_or(b"", |(_, text)| text)
+    }
+
+    /// What its text speaks of.
+    pub(super) fn spoken(&self) -> Spoken {
+        self.spoken
     }
 
     /// Its judgement; `None` when its text is not known. It is made once for each catalog: a
@@ -70,6 +79,11 @@ impl Prepared {
         *judged = Some((generation, Arc::clone(&judgement)));
         Some(judgement)
     }
+}
+
+/// A name as PostgreSQL keeps it: names of prepared statements are cut to NAMEDATALEN.
+fn cut(name: &[u8]) -> &[u8] {
+    name.get(..63).unwrap_or(name)
 }
 
 #[derive(Clone, Debug)]
@@ -101,6 +115,18 @@ impl Statements {
         } else {
             self.named.get(name).cloned()
         }
+    }
+
+    /// Whether a statement of this name, as the server cuts names, is kept here.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.named.keys().any(|n| cut(n) == name.as_bytes())
+    }
+
+    /// Forgets named statements that the server does not have.
+    pub(super) fn keep_only(&mut self, names: &[String]) {
+        let gone = |n: &[u8]| !names.iter().any(|name| cut(n) == name.as_bytes());
+        let gone: Vec<_> = self.named.keys().filter(|n| gone(n)).cloned().collect();
+        gone.iter().for_each(|name| self.remove(name));
     }
 
     /// The named statements in no order, as they have to be sent again.

@@ -5,7 +5,9 @@ use super::*;
 fn found(code: &str) -> (Vec<Effect>, bool) {
     let scan = scan(code, true);
     let effects = Effect::ALL.iter().copied();
-    let effects = effects.filter(|e| scan.nature.effects.contains(*e)).collect();
+    let effects = effects
+        .filter(|e| scan.nature.effects.contains(*e))
+        .collect();
     (effects, scan.nature.way_out)
 }
 
@@ -13,13 +15,22 @@ fn found(code: &str) -> (Vec<Effect>, bool) {
 fn names_with_effects_are_found_where_they_are_called() {
     let cases: &[(&str, &[Effect])] = &[
         ("BEGIN PERFORM pg_notify('c', 'x'); END", &[Effect::Notify]),
-        ("PERFORM pg_catalog.PG_NOTIFY ('c', 'x');", &[Effect::Notify]),
+        (
+            "PERFORM pg_catalog.PG_NOTIFY ('c', 'x');",
+            &[Effect::Notify],
+        ),
         ("PERFORM \"pg_notify\"('c', 'x');", &[Effect::Notify]),
         ("-- pg_notify('c', 'x')\nRETURN 1;", &[]),
         ("/* pg_notify( /* nested */ pg_notify( */ RETURN 1;", &[]),
         ("RAISE NOTICE 'pg_notify(1, 2)';", &[]),
-        ("EXECUTE 'select pg_notify(''c'', ''x'')';", &[Effect::Notify]),
-        ("EXECUTE $q$select lo_create(0)$q$;", &[Effect::LargeObjects]),
+        (
+            "EXECUTE 'select pg_notify(''c'', ''x'')';",
+            &[Effect::Notify],
+        ),
+        (
+            "EXECUTE $q$select lo_create(0)$q$;",
+            &[Effect::LargeObjects],
+        ),
         ("EXECUTE E'select\\tlo_create(0)';", &[Effect::LargeObjects]),
         ("pg_notify := 1;", &[]),
         ("NOTIFY channel;", &[Effect::Notify]),
@@ -29,7 +40,10 @@ fn names_with_effects_are_found_where_they_are_called() {
         ("COPY (SELECT 1) TO '/tmp/x';", &[Effect::ServerFiles]),
         ("COPY t FROM PROGRAM 'cat';", &[Effect::ServerFiles]),
         ("COPY t FROM '/tmp/x';", &[]),
-        ("EXECUTE 'copy t to program ''cat''';", &[Effect::ServerFiles]),
+        (
+            "EXECUTE 'copy t to program ''cat''';",
+            &[Effect::ServerFiles],
+        ),
         ("ANALYZE t;", &[Effect::Maintenance]),
     ];
     for (code, effects) in cases {
@@ -71,7 +85,8 @@ fn other_languages_are_taken_word_by_word() {
 #[test]
 fn code_that_does_not_end_is_looked_through_to_its_end() {
     for code in [
-        "'", "\"", "/*", "$", "$$", "$a$ x", "E'", "E'\\", "--", "é", "'é", "$é$x", "+-", "/", "a$b$",
+        "'", "\"", "/*", "$", "$$", "$a$ x", "E'", "E'\\", "--", "é", "'é", "$é$x", "+-", "/",
+        "a$b$",
     ] {
         let _ = scan(code, true);
         let _ = scan(code, false);

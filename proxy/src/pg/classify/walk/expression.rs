@@ -3,8 +3,8 @@
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AExpr, AExprKind, AIndirection, CaseExpr, ColumnDef, ColumnRef, Node, SortBy, SubLink, TypeName,
-    WindowDef, XmlExpr,
+    AExpr, AExprKind, AIndirection, CaseExpr, ColumnDef, ColumnRef, Node, SortBy, SubLink,
+    TypeName, WindowDef, XmlExpr,
 };
 
 use super::super::finding::Finding;
@@ -72,11 +72,10 @@ impl Walk<'_> {
         match E::try_from(expr.kind) {
             // Their name is the keyword, not an operator.
             Ok(
-                E::AexprBetween
-                | E::AexprNotBetween
-                | E::AexprBetweenSym
-                | E::AexprNotBetweenSym,
-            ) => ["<", "<=", ">", ">="].into_iter().for_each(|name| self.means(name)),
+                E::AexprBetween | E::AexprNotBetween | E::AexprBetweenSym | E::AexprNotBetweenSym,
+            ) => ["<", "<=", ">", ">="]
+                .into_iter()
+                .for_each(|name| self.means(name)),
             Ok(_) | Err(_) => self.operator(&expr.name, expr.lexpr.is_none()),
         }
         self.each([&expr.lexpr, &expr.rexpr]);

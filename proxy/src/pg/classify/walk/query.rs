@@ -5,8 +5,9 @@
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    CommonTableExpr, DeleteStmt, InsertStmt, JoinExpr, MergeStmt, Node, OnConflictClause, RangeTableFunc,
-    RangeTableSample, RangeVar, ReturningClause, SelectStmt, UpdateStmt, WithClause,
+    CommonTableExpr, DeleteStmt, InsertStmt, JoinExpr, MergeStmt, Node, OnConflictClause,
+    RangeTableFunc, RangeTableSample, RangeVar, ReturningClause, SelectStmt, UpdateStmt,
+    WithClause,
 };
 
 use super::super::finding::{Finding, Verdict};
