@@ -162,9 +162,9 @@ pub struct Facts {
 
 #[cfg(test)]
 impl Facts {
-    /// Tables as tests name them, and nothing else.
+    /// Tables as tests name them, one of them abroad.
     pub(crate) fn plain_tables() -> Self {
-        const NAMES: &str = "t a b orders customers";
+        const NAMES: &str = "t a b orders customers events pg_namespace";
         let relations = NAMES.split(' ').zip(1..).map(|(local, oid)| Relation {
             name: Name {
                 oid,
@@ -173,8 +173,17 @@ impl Facts {
             },
             ..Relation::default()
         });
+        let abroad = Relation {
+            name: Name {
+                oid: 0,
+                schema: "public".to_owned(),
+                local: "abroad".to_owned(),
+            },
+            storage: Storage::Foreign,
+            ..Relation::default()
+        };
         Self {
-            relations: relations.collect(),
+            relations: relations.chain([abroad]).collect(),
             ..Self::default()
         }
     }

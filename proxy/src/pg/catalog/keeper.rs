@@ -129,17 +129,18 @@ async fn conclude(answer: Answer, fingerprint: u64) -> Result<Catalog, LoadError
     Ok(Catalog::of(model.map_err(LoadError::Settle)?, fingerprint))
 }
 
-/// The shelf of a database, also of one without sessions: then it is read for this once.
+/// The shelf of a database, read if it is empty; that of one without sessions only for this once.
 pub async fn look_up(catalogs: &Catalogs, target: &Target, database: &str) -> Arc<Shelf> {
-    if let Some(shelf) = catalogs.find(database)
-        && shelf.catalog().model().is_some()
-    {
-        return shelf;
+    let shelf = catalogs
+        .find(database)
+        .unwrap_or_else(|| Shelf::new(Catalog::missing("it is not read yet")));
+    if shelf.catalog().model().is_none() {
+        let began = clock::now();
+        match load(catalogs, target, database, &shelf).await {
+            Ok(Some(catalog)) => shelf.put(catalog, began),
+            Ok(None) => {}
+            Err(error) => shelf.empty(&chain(&error)),
+        }
     }
-    let shelf = Shelf::new(Catalog::missing("it is not read yet"));
-    match load(catalogs, target, database, &shelf).await {
-        Ok(Some(catalog)) => Shelf::new(catalog),
-        Ok(None) => shelf,
-        Err(error) => Shelf::new(Catalog::missing(chain(&error))),
-    }
+    shelf
 }

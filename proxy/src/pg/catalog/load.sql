@@ -7,7 +7,10 @@ SET LOCAL quote_all_identifiers = off;
 -- routines
 SELECT p.oid, n.nspname, p.proname, l.lanname, p.provolatile = 'v', p.prokind = 'a',
        p.pronargs - p.pronargdefaults - (p.provariadic <> 0)::int,
-       CASE WHEN p.provariadic <> 0 THEN 1000 ELSE p.pronargs END,
+       CASE WHEN p.provariadic <> 0 THEN 1000
+            -- CALL names its OUT arguments too
+            WHEN p.prokind = 'p' THEN coalesce(pg_catalog.cardinality(p.proallargtypes), p.pronargs)
+            ELSE p.pronargs END,
        EXISTS (SELECT FROM pg_catalog.pg_proc AS b WHERE b.proname = p.proname AND b.oid < 16384),
        e.extname, p.prosrc, pg_catalog.pg_get_function_sqlbody(p.oid),
        pg_catalog.pg_get_expr(p.proargdefaults, 0),
@@ -26,14 +29,14 @@ FROM pg_catalog.pg_operator AS o
 JOIN pg_catalog.pg_namespace AS n ON n.oid = o.oprnamespace
 WHERE o.oid >= 16384;
 
--- types, but arrays and the row types of relations
-SELECT t.oid, n.nspname, t.typname, t.typtype IN ('b', 'r', 'm'),
+-- types, but the row types of relations
+SELECT t.oid, n.nspname, t.typname, t.typtype IN ('b', 'r', 'm') AND t.typcategory <> 'A',
        (SELECT pg_catalog.string_agg(pg_catalog.pg_get_expr(c.conbin, 0), ', ')
         FROM pg_catalog.pg_constraint AS c WHERE c.contypid = t.oid AND c.conbin IS NOT NULL)
 FROM pg_catalog.pg_type AS t
 JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_class AS r ON r.oid = t.typrelid
-WHERE t.oid >= 16384 AND t.typcategory <> 'A' AND (r.oid IS NULL OR r.relkind = 'c');
+WHERE t.oid >= 16384 AND (r.oid IS NULL OR r.relkind = 'c');
 
 -- relations
 SELECT c.oid, n.nspname, c.relname,
@@ -104,6 +107,11 @@ SELECT 'type', r.reltype, 'type', a.atttypid, NULL
 FROM pg_catalog.pg_class AS r
 JOIN pg_catalog.pg_attribute AS a ON a.attrelid = r.oid AND a.attnum > 0 AND a.atttypid >= 16384
 WHERE r.relkind = 'c' AND r.oid >= 16384
+UNION ALL
+-- elements of arrays
+SELECT 'type', t.oid, 'type', t.typelem, NULL
+FROM pg_catalog.pg_type AS t
+WHERE t.typcategory = 'A' AND t.typelem >= 16384
 UNION ALL
 -- what views, policies, functions, types and domain conditions were made with
 SELECT u.class, u.id,

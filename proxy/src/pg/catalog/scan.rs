@@ -275,7 +275,9 @@ fn quoted(text: &str, quote: char, escapes: bool) -> (String, usize) {
     let mut chars = text.char_indices().skip(1).peekable();
     while let Some((at, c)) = chars.next() {
         if escapes && c == '\\' {
-            content.extend(chars.next().map(|(_, c)| c));
+            // \t and its like separate words; what stands for another character is not resolved.
+            let escaped = chars.next().map(|(_, c)| c);
+            content.extend(escaped.map(|c| if "btnfr".contains(c) { ' ' } else { c }));
         } else if c != quote {
             content.push(c);
         } else if chars.next_if(|(_, c)| *c == quote).is_some() {

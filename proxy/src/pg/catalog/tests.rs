@@ -223,7 +223,7 @@ fn every_way_to_a_function_leads_to_it() {
     db.view("deep", "SELECT * FROM public.seen");
     db.relation("guarded", |r| r.policies.push("public.tells(1)".into()));
     db.type_("checked", Some("public.tells(VALUE)"));
-    let row = db.type_("row", None);
+    let row = db.type_("tuple", None);
     db.uses((Class::Type, row), (Class::Type, row - 1));
     let aggregate = db.routine("sums", 1, "internal", "aggregate_dummy");
     db.0.routines.last_mut().expect("just added").aggregate = true;
@@ -251,7 +251,7 @@ fn every_way_to_a_function_leads_to_it() {
         ("SELECT a FROM guarded", Write, "notify"),
         ("SELECT 1::checked", Write, "notify"),
         ("SELECT checked('1')", Write, "notify"),
-        ("SELECT '(1)'::row", Write, "notify"),
+        ("SELECT '(1)'::tuple", Write, "notify"),
         (
             "PREPARE p(checked) AS SELECT $1; EXECUTE p(1)",
             Uncertain,

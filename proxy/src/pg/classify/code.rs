@@ -76,8 +76,12 @@ impl Code {
 /// Read both ways where a backslash could make a difference: the setting at the time of its running
 /// is not known.
 fn parsed(text: &str) -> Option<Vec<RawStmt>> {
-    let text = parse::readable(text.as_bytes(), Reading::default()).ok()?;
-    let mut all = parse::modes(text, Reading::default()).map(|mode| parse::statements(text, mode));
+    let reading = Reading {
+        standard_strings: None,
+        plain_ascii: Some(true),
+    };
+    let text = parse::readable(text.as_bytes(), reading).ok()?;
+    let mut all = parse::modes(text, reading).map(|mode| parse::statements(text, mode));
     let first = all.next()?.ok()?;
     all.all(|other| other.is_ok_and(|other| other == first))
         .then_some(first)
