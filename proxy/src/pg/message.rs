@@ -93,8 +93,8 @@ pub(crate) fn parameter(out: &mut Vec<u8>, name: &str, value: &str) {
     );
 }
 
-/// Appends a one-row, one-column text result as SHOW gives it.
-pub(crate) fn shown(out: &mut Vec<u8>, name: &str, value: &str) {
+/// Appends the description of one text column, as SHOW gives it.
+pub(crate) fn describe(out: &mut Vec<u8>, name: &str) {
     // RowDescription: one field; no table, type text (25), variable length, no modifier, text format.
     let field: &[u8] = &[
         0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0,
@@ -104,18 +104,34 @@ pub(crate) fn shown(out: &mut Vec<u8>, name: &str, value: &str) {
         b'T',
         &[&1i16.to_be_bytes(), name.as_bytes(), b"\0", field],
     );
+}
+
+/// Appends a row of one text column; text and binary format are the same.
+pub(crate) fn row(out: &mut Vec<u8>, value: &str) {
     let len = i32::try_from(value.len()).unwrap_or(0);
     put(
         out,
         b'D',
         &[&1i16.to_be_bytes(), &len.to_be_bytes(), value.as_bytes()],
     );
-    complete(out, "SHOW");
 }
 
 /// Appends a simple query.
 pub(crate) fn query(out: &mut Vec<u8>, sql: &str) {
     put(out, b'Q', &[sql.as_bytes(), b"\0"]);
+}
+
+/// Appends a statement of our own, up to its Sync. A simple query would destroy the client's
+/// unnamed statement, which may have been parsed and not yet run.
+pub(crate) fn ours(out: &mut Vec<u8>, sql: &str) {
+    const NAME: &[u8] = b"writefence\0";
+    // Left over where the last one failed; closing what is not there is no error.
+    put(out, b'C', &[b"S", NAME]);
+    put(out, b'P', &[NAME, sql.as_bytes(), b"\0\0\0"]);
+    put(out, b'B', &[NAME, NAME, &[0; 6]]);
+    put(out, b'E', &[NAME, &[0; 4]]);
+    put(out, b'C', &[b"S", NAME]);
+    put(out, b'S', &[]);
 }
 
 /// A field of an ErrorResponse body, by its code.

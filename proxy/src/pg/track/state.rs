@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{Group, Item, Shape, Statements, Tx};
-use crate::pg::classify::{Judgement, Kind, Policy, judge};
+use crate::pg::classify::{Judgement, Kind, Policy, Verdict, judge};
 
 /// True for command tags after which a session may have other state than before.
 pub(crate) fn is_notable(tag: &[u8]) -> bool {
@@ -69,6 +69,11 @@ impl SessionSets {
         self.version += 1;
     }
 
+    /// It ran a text that could not be kept and changed its state: what it prepared is not known.
+    pub(crate) fn unread(&self) -> bool {
+        self.pins.contains_key("text")
+    }
+
     /// Why the session cannot be moved.
     pub(crate) fn pins(&self) -> impl Iterator<Item = &String> {
         self.pins.values()
@@ -113,6 +118,8 @@ enum Effect {
 pub(crate) struct Effects {
     waiting: Vec<Effect>,
     in_transaction: bool,
+    /// It declared a cursor over something that read-only mode may not stop.
+    pub(super) grave_cursor: bool,
 }
 
 impl Effects {
@@ -157,6 +164,7 @@ impl Effects {
     /// The transaction is over; what was not committed by a COMMIT is dropped.
     pub(crate) fn end_of_transaction(&mut self) {
         self.waiting.clear();
+        self.grave_cursor = false;
     }
 
     fn walk(
@@ -172,6 +180,8 @@ impl Effects {
                 return;
             }
             *left -= 1;
+            self.grave_cursor |= matches!(statement.kind, Kind::DeclareCursor { .. })
+                && statement.verdict == Verdict::Write;
             let own = text.get(statement.text.clone()).unwrap_or_default();
             let own = String::from_utf8_lossy(own).into_owned();
             self.one(&statement.kind, own, sets, statements);
@@ -239,7 +249,8 @@ impl Effects {
             | Kind::Execute { .. }
             | Kind::Fetch
             | Kind::CopyFrom
-            | Kind::CopyTo => {}
+            | Kind::CopyTo
+            | Kind::Procedure => {}
         }
     }
 
