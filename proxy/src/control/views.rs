@@ -7,7 +7,7 @@ use writefence_admin::api::{
 
 use super::desk::Desk;
 use super::error::refused;
-use crate::pg::classify::{self, Judgement, Statement, judge};
+use crate::pg::classify::{self, Eyes, Judgement, Reading, Statement, judge};
 use crate::sessions::{self, SessionView};
 
 /// Who is connected.
@@ -137,7 +137,8 @@ pub(crate) fn acknowledge(desk: &Desk, by: &str, ask: &UnknownAck) -> Result<(),
 
 /// What the gate would say to a text.
 pub(crate) fn explain(desk: &Desk, sql: &str) -> ExplainSql {
-    let Judgement { statements } = judge(sql.as_bytes(), &desk.group.settings.policy);
+    let eyes = Eyes::without_catalog(desk.group.settings.policy, "explained without a database");
+    let Judgement { statements } = judge(sql.as_bytes(), Reading::default(), &eyes);
     let worst = statements.iter().max_by_key(|s| s.verdict);
     ExplainSql {
         verdict: worst.map_or(Verdict::Read, |s| verdict(s.verdict)),

@@ -11,6 +11,7 @@ use pgwire::messages::startup::{BackendKeyData, NegotiateProtocolVersion, Secret
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::classify::Eyes;
 use super::frame::put;
 use super::leg::Leg;
 use super::message::{parameter, ready};
@@ -89,9 +90,14 @@ pub(crate) async fn begin(
         client_gone: false,
         last_words: None,
         startup: Arc::new(startup.params.clone()),
+        eyes: Eyes {
+            policy: group.settings.policy,
+            shelf: group.catalogs.shelf(&database),
+        },
         group,
     };
     session.greet(&startup, &server);
+    session.track.reported = server.reading();
     session.server = Some(server);
     session.recheck();
     session.log_in_ahead();

@@ -50,7 +50,7 @@ impl Session {
             View::opaque("too large to be looked into")
         } else {
             let group = self.client.inbox.get(..bytes).unwrap_or_default();
-            view(group, &self.track, &self.group.settings.policy)
+            view(group, &self.track, &self.eyes)
         };
         match &self.virt {
             Virtual::Failed(_) => return self.in_virtual_failure(view).await,
@@ -244,7 +244,7 @@ impl Session {
         put(&mut sync, b'S', &[]);
         self.track.sync();
         let status = self.ask_server(&sync, 1).await?;
-        self.track.ready(status, &self.group.settings.policy);
+        self.track.ready(status, &self.eyes);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::classify::{Kind, Verdict, rule};
+use super::classify::{Kind, Verdict, judge, rule};
 use super::frame::put;
 use super::message::{Report, parameter, query};
 use super::refuse;
@@ -263,9 +263,8 @@ impl Session {
 
     /// Texts that can be explained: single statements that read or write rows.
     fn warm(&self) -> Vec<String> {
-        let policy = &self.group.settings.policy;
         let plain = |text: &&[u8]| {
-            let judged = super::classify::judge(text, policy);
+            let judged = judge(text, self.track.reported, &self.eyes);
             let [statement] = judged.statements.as_slice() else {
                 return false;
             };
@@ -440,6 +439,7 @@ impl Session {
         };
         self.handle
             .set_backend(Some((new.target.region.clone(), new.pid)));
+        self.track.reported = new.reading();
         let told = old.as_ref().map(|o| o.params.clone()).unwrap_or_default();
         for (name, value) in &new.params {
             let known = told.iter().any(|(n, v)| n == name && v == value);

@@ -8,6 +8,7 @@
 
 mod begin;
 mod careful;
+pub mod catalog;
 pub mod classify;
 mod decide;
 mod frame;

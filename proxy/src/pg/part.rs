@@ -113,11 +113,11 @@ impl Session {
         let failed = self.track.failing();
         if self.kept.wrap == Wrap::Around {
             // For the client, and for all that is tracked, there is no transaction.
-            self.track.ready(b'I', &self.group.settings.policy);
+            self.track.ready(b'I', &self.eyes);
             self.kept.wrap = Wrap::ToEnd(status);
             return Seen::Swallow;
         }
-        self.track.ready(status, &self.group.settings.policy);
+        self.track.ready(status, &self.eyes);
         let after = &mut self.kept.after;
         if std::mem::take(&mut after.sealed) && self.track.tx == Tx::Open {
             self.sealed = true;

@@ -438,7 +438,7 @@ impl Session {
             b'P' => match parse_head(seen) {
                 Some((name, _)) => {
                     let prepared = if whole {
-                        Prepared::new(seen)
+                        Prepared::new(seen, track.reading())
                     } else {
                         Prepared::unkept()
                     };

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
+use super::classify::Eyes;
 use super::kept::{Kept, Wrap};
 use super::leg::Leg;
 use super::message::Report;
@@ -57,6 +58,8 @@ pub(crate) enum Virtual {
 /// Everything a session owns.
 pub(crate) struct Session {
     pub(crate) group: Arc<Group>,
+    /// What its texts are judged with.
+    pub(crate) eyes: Eyes,
     pub(crate) handle: SessionGuard,
     pub(crate) watch: Watch,
     /// Startup parameters of the client, as they are sent upstream.
@@ -194,8 +197,8 @@ impl Session {
         // A group that was admitted and is not sent yet is not among those in flight: its permit
         // stays, or it would go out behind the fence without one.
         if fell && self.permit.is_some() && self.track.tx == Tx::Idle && !self.passing {
-            let policy = &self.group.settings.policy;
-            if !self.track.copy_in && self.track.in_flight().all(|g| g.provably_reads(policy)) {
+            let eyes = &self.eyes;
+            if !self.track.copy_in && self.track.in_flight().all(|g| g.provably_reads(eyes)) {
                 self.release();
             }
         }

@@ -265,6 +265,7 @@ impl Session {
         };
         if let Some(server) = &mut self.server {
             server.note(name, value);
+            self.track.reported = server.reading();
         }
         if name == "in_hot_standby" {
             return Seen::Swallow;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::pg::classify::{Kind, Policy, Statement, Verdict, judge, rule};
+use crate::pg::classify::{Eyes, Kind, Reading, Statement, Verdict, judge, rule};
 use crate::pg::frame::{FrameError, PARSE_KEPT, cstr, head};
 use crate::pg::message::{bind_head, body, parse_head};
 use crate::pg::track::{Prepared, Track};
@@ -91,11 +91,12 @@ impl View {
 }
 
 /// Reads a whole group. `track` resolves names that were prepared or bound before it.
-pub(crate) fn view(group: &[u8], track: &Track, policy: &Policy) -> View {
+pub(crate) fn view(group: &[u8], track: &Track, eyes: &Eyes) -> View {
     let mut reader = Reader {
         view: View::default(),
         track,
-        policy,
+        eyes,
+        reading: track.reading(),
         parsed: HashMap::new(),
         bound: HashMap::new(),
         prepared: HashMap::new(),
@@ -109,7 +110,9 @@ pub(crate) fn view(group: &[u8], track: &Track, policy: &Policy) -> View {
 struct Reader<'a> {
     view: View,
     track: &'a Track,
-    policy: &'a Policy,
+    eyes: &'a Eyes,
+    /// How the server will read the next text.
+    reading: Reading,
     /// Statements parsed and portals bound in this group.
     parsed: HashMap<&'a [u8], Arc<Prepared>>,
     bound: HashMap<&'a [u8], Option<Arc<Prepared>>>,
@@ -124,14 +127,14 @@ impl<'a> Reader<'a> {
                 self.view.simple = true;
                 let text = body(frame);
                 let text = text.strip_suffix(b"\0").unwrap_or(text);
-                for statement in &judge(text, self.policy).statements {
+                for statement in &judge(text, self.reading, self.eyes).statements {
                     self.step(statement, text, statement.text.clone());
                 }
             }
             Some(b'F') => self.view.opaque = Some("function call"),
             Some(b'P') => match parse_head(frame) {
                 Some((name, _)) if frame.len() <= PARSE_KEPT => {
-                    self.parsed.insert(name, Prepared::new(frame));
+                    self.parsed.insert(name, Prepared::new(frame, self.reading));
                 }
                 Some((name, _)) => {
                     self.parsed.insert(name, Prepared::unkept());
@@ -145,7 +148,11 @@ impl<'a> Reader<'a> {
                 }
                 None => self.view.opaque = Some("malformed Bind"),
             },
-            Some(b'E') => self.execute(at, frame),
+            Some(b'E') => {
+                self.execute(at, frame);
+                // It may change how a text behind it is read.
+                self.reading = Reading::default();
+            }
             _ => {}
         }
     }
@@ -166,7 +173,7 @@ impl<'a> Reader<'a> {
             .cloned()
             .unwrap_or_else(|| self.track.statements.bound(portal));
         let Some((prepared, judgement)) =
-            prepared.and_then(|p| p.judgement(self.policy).map(|j| (p, j)))
+            prepared.and_then(|p| p.judgement(self.eyes).map(|j| (p, j)))
         else {
             self.view.opaque = Some("a portal whose statement is not known");
             return;
@@ -212,12 +219,12 @@ impl<'a> Reader<'a> {
             return inside;
         }
         if let Some(text) = self.track.statements.sql.get(name) {
-            let judged = judge(text.as_bytes(), self.policy);
+            let judged = judge(text.as_bytes(), Reading::default(), self.eyes);
             return judged.statements.first().map_or(NOT_KNOWN, inside);
         }
         if let Some(prepared) = self.find(name.as_bytes()) {
             // A BEGIN or SET prepared by the protocol would be run here unseen.
-            return match prepared.judgement(self.policy) {
+            return match prepared.judgement(self.eyes) {
                 Some(judgement) => match judgement.statements.as_slice() {
                     [s] if s.kind == Kind::Other => (s.verdict, s.rule),
                     [] => (Verdict::Read, rule::EXECUTE),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Prepared;
-use crate::pg::classify::{Judgement, Policy, Verdict, judge, rule};
+use crate::pg::classify::{Eyes, Judgement, Reading, Verdict, judge, rule};
 
 /// Which messages make the group up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(crate) enum Item {
 pub(crate) struct Group {
     pub(crate) shape: Shape,
     pub(crate) text: Vec<u8>,
+    /// How the server cuts the text into tokens.
+    pub(crate) reading: Reading,
     pub(crate) too_long: bool,
     pub(crate) items: Vec<Item>,
     pub(crate) parsed: usize,
@@ -64,18 +66,18 @@ impl Group {
     }
 
     /// The judgements of all that it runs; `None` where something is not known.
-    pub(crate) fn judgements(&self, policy: &Policy) -> Option<Vec<Arc<Judgement>>> {
+    pub(crate) fn judgements(&self, eyes: &Eyes) -> Option<Vec<Arc<Judgement>>> {
         match self.shape {
             Shape::Function => None,
             Shape::CopyEnd => Some(Vec::new()),
             Shape::Query if self.too_long => None,
-            Shape::Query => Some(vec![Arc::new(judge(&self.text, policy))]),
+            Shape::Query => Some(vec![Arc::new(judge(&self.text, self.reading, eyes))]),
             Shape::Extended => self
                 .items
                 .iter()
                 .filter_map(|item| match item {
                     Item::Execute(prepared) => {
-                        Some(prepared.as_ref().and_then(|p| p.judgement(policy)))
+                        Some(prepared.as_ref().and_then(|p| p.judgement(eyes)))
                     }
                     Item::Parse(..) | Item::Close(_) => None,
                 })
@@ -84,15 +86,15 @@ impl Group {
     }
 
     /// True when nothing in it can change anything.
-    pub(crate) fn provably_reads(&self, policy: &Policy) -> bool {
-        self.judgements(policy)
+    pub(crate) fn provably_reads(&self, eyes: &Eyes) -> bool {
+        self.judgements(eyes)
             .is_some_and(|all| all.iter().all(|j| j.verdict() == Verdict::Read))
     }
 
     /// True when nothing in it can have left session state that only the server knows of: advisory
     /// locks, temporary tables. DML is taken not to, by its triggers as little as by itself.
-    pub(crate) fn leaves_nothing(&self, policy: &Policy) -> bool {
-        self.judgements(policy).is_some_and(|all| {
+    pub(crate) fn leaves_nothing(&self, eyes: &Eyes) -> bool {
+        self.judgements(eyes).is_some_and(|all| {
             let mut statements = all.iter().flat_map(|j| &j.statements);
             statements.all(|s| {
                 matches!(s.verdict, Verdict::Read | Verdict::Boundary) || s.rule == rule::DML

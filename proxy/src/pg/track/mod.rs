@@ -16,7 +16,7 @@ pub(crate) use group::{Group, Item, Shape};
 pub(crate) use prepared::{Prepared, Statements};
 pub(crate) use state::{Effects, SessionSets};
 
-use super::classify::Policy;
+use super::classify::{Eyes, Reading};
 
 /// Most groups kept for reuse; beyond, their buffers are given back.
 const SPARE: usize = 4;
@@ -60,6 +60,8 @@ pub(crate) struct Track {
     spare: Vec<Group>,
     /// The server asked for COPY data and has not said that it is done.
     pub(crate) copy_in: bool,
+    /// What the server last reported of how it reads texts.
+    pub(crate) reported: Reading,
     pub(crate) statements: Statements,
     pub(crate) sets: SessionSets,
     effects: Effects,
@@ -79,6 +81,7 @@ impl Default for Track {
             open: None,
             spare: Vec::new(),
             copy_in: false,
+            reported: Reading::default(),
             statements: Statements::default(),
             sets: SessionSets::default(),
             effects: Effects::default(),
@@ -143,9 +146,20 @@ impl Track {
             .count()
     }
 
+    /// How a text that goes out now will be read. What is still unanswered may change that.
+    pub(crate) fn reading(&self) -> Reading {
+        if self.answered() {
+            self.reported
+        } else {
+            Reading::default()
+        }
+    }
+
     fn fresh(&mut self, shape: Shape) -> Group {
+        let reading = self.reading();
         let mut group = self.spare.pop().unwrap_or_default();
         group.shape = shape;
+        group.reading = reading;
         group
     }
 
@@ -321,7 +335,7 @@ impl Track {
     }
 
     /// ReadyForQuery came: the front group's outcome is known.
-    pub(crate) fn ready(&mut self, status: u8, policy: &Policy) {
+    pub(crate) fn ready(&mut self, status: u8, eyes: &Eyes) {
         self.copy_in = false;
         while self.sent.front().is_some_and(|g| g.shape == Shape::CopyEnd) {
             self.sent.pop_front();
@@ -330,19 +344,14 @@ impl Track {
         if let Some(mut group) = self.sent.pop_front() {
             self.statements.settle(&group);
             if group.notable {
-                self.effects.apply(
-                    &group,
-                    self.tx,
-                    policy,
-                    &mut self.sets,
-                    &mut self.statements,
-                );
+                self.effects
+                    .apply(&group, self.tx, eyes, &mut self.sets, &mut self.statements);
             }
             if tx == Tx::Idle {
                 self.effects.end_of_transaction();
             }
             if self.watched {
-                self.may_be_pinned |= !group.leaves_nothing(policy);
+                self.may_be_pinned |= !group.leaves_nothing(eyes);
             }
             if self.spare.len() < SPARE && group.reusable() {
                 self.remember(&mut group);

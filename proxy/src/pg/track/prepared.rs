@@ -5,10 +5,10 @@
 //! their transaction.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Group, Item};
-use crate::pg::classify::{Judgement, Policy, judge};
+use crate::pg::classify::{Eyes, Judgement, Reading, judge};
 use crate::pg::message::parse_head;
 
 /// All Parse messages a session keeps, in bytes; a session beyond it cannot be moved.
@@ -19,15 +19,19 @@ const KEPT: usize = 4 * 1024 * 1024;
 pub(crate) struct Prepared {
     /// The whole message; empty when it was too long to keep.
     frame: Box<[u8]>,
-    judgement: OnceLock<Option<Arc<Judgement>>>,
+    /// How the server read its text when it was parsed; that is not done again.
+    reading: Reading,
+    /// The judgement, and the generation of the catalog it was made with.
+    judged: Mutex<Option<(u64, Arc<Judgement>)>>,
 }
 
 impl Prepared {
     /// Of a Parse message that is there whole.
-    pub(crate) fn new(frame: &[u8]) -> Arc<Self> {
+    pub(crate) fn new(frame: &[u8], reading: Reading) -> Arc<Self> {
         Arc::new(Self {
             frame: frame.into(),
-            judgement: OnceLock::new(),
+            reading,
+            judged: Mutex::default(),
         })
     }
 
@@ -35,7 +39,8 @@ impl Prepared {
     pub(crate) fn unkept() -> Arc<Self> {
         Arc::new(Self {
             frame: Box::default(),
-            judgement: OnceLock::new(),
+            reading: Reading::default(),
+            judged: Mutex::default(),
         })
     }
 
@@ -49,11 +54,21 @@ impl Prepared {
         parse_head(&self.frame).map_or(b"", |(_, text)| text)
     }
 
-    /// Its judgement; `None` when its text is not known.
-    pub(crate) fn judgement(&self, policy: &Policy) -> Option<Arc<Judgement>> {
-        self.judgement
-            .get_or_init(|| parse_head(&self.frame).map(|(_, text)| Arc::new(judge(text, policy))))
-            .clone()
+    /// Its judgement; `None` when its text is not known. It is made once for each catalog: a
+    /// function in it may have been replaced.
+    pub(crate) fn judgement(&self, eyes: &Eyes) -> Option<Arc<Judgement>> {
+        let (_, text) = parse_head(&self.frame)?;
+        // Asked for before judging: a catalog that is replaced meanwhile costs one more judging.
+        let generation = eyes.generation();
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, judgement)) = &*judged
+            && *of == generation
+        {
+            return Some(Arc::clone(judgement));
+        }
+        let judgement = Arc::new(judge(text, self.reading, eyes));
+        *judged = Some((generation, Arc::clone(&judgement)));
+        Some(judgement)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{Group, Item, Shape, Statements, Tx};
-use crate::pg::classify::{Judgement, Kind, Policy, Verdict, judge};
+use crate::pg::classify::{Eyes, Judgement, Kind, Verdict, judge};
 
 /// True for command tags after which a session may have other state than before.
 pub(crate) fn is_notable(tag: &[u8]) -> bool {
@@ -128,7 +128,7 @@ impl Effects {
         &mut self,
         group: &Group,
         before: Tx,
-        policy: &Policy,
+        eyes: &Eyes,
         sets: &mut SessionSets,
         statements: &mut Statements,
     ) {
@@ -140,13 +140,13 @@ impl Effects {
                 "it ran a statement too long to be kept, whose tag says that it changed session state".into(),
             ),
             Shape::Query => {
-                let judgement = judge(&group.text, policy);
+                let judgement = judge(&group.text, group.reading, eyes);
                 self.walk(&judgement, &group.text, &mut left, sets, statements);
             }
             Shape::Extended => {
                 for item in &group.items {
                     let Item::Execute(Some(prepared)) = item else { continue };
-                    if let Some(judgement) = prepared.judgement(policy) {
+                    if let Some(judgement) = prepared.judgement(eyes) {
                         self.walk(&judgement, prepared.text(), &mut left, sets, statements);
                     }
                 }

@@ -14,7 +14,10 @@ fn parse_frame(name: &str, sql: &str) -> Vec<u8> {
 }
 
 fn parse(track: &mut Track, name: &str, sql: &str) {
-    track.parse(name.as_bytes(), Prepared::new(&parse_frame(name, sql)));
+    track.parse(
+        name.as_bytes(),
+        Prepared::new(&parse_frame(name, sql), Reading::default()),
+    );
 }
 
 fn run(track: &mut Track, sql: &str, tags: &[&str], status: u8) {
@@ -22,7 +25,7 @@ fn run(track: &mut Track, sql: &str, tags: &[&str], status: u8) {
     for tag in tags {
         track.completed(tag.as_bytes());
     }
-    track.ready(status, &Policy::default());
+    track.ready(status, &Eyes::in_tests());
 }
 
 fn replayed(track: &Track) -> Vec<&str> {
@@ -34,9 +37,9 @@ fn a_group_is_in_flight_until_its_own_ready_for_query() {
     let mut track = Track::default();
     track.query(Some(b"SELECT 1"));
     track.query(Some(b"SELECT 2"));
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(!track.answered());
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.quiescent());
 }
 
@@ -50,7 +53,7 @@ fn an_extended_run_without_sync_is_in_flight() {
     assert!(
         !track
             .in_flight()
-            .all(|g| g.provably_reads(&Policy::default()))
+            .all(|g| g.provably_reads(&Eyes::in_tests()))
     );
     track.sync();
     assert!(!track.synced() && !track.unsynced());
@@ -68,7 +71,7 @@ fn a_prepared_statement_exists_once_its_parse_is_answered() {
     );
     track.parsed();
     track.failed();
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.find(b"a").is_some() && track.find(b"b").is_none());
 }
 
@@ -78,7 +81,7 @@ fn a_simple_query_destroys_the_unnamed_statement() {
     parse(&mut track, "", "SELECT 1");
     track.sync();
     track.parsed();
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.statements.unnamed().is_some());
     run(&mut track, "SELECT 1", &["SELECT 1"], b'I');
     assert!(track.statements.unnamed().is_none());
@@ -91,7 +94,7 @@ fn an_execute_of_an_unknown_portal_is_no_read() {
     assert!(
         !track
             .in_flight()
-            .all(|g| g.provably_reads(&Policy::default()))
+            .all(|g| g.provably_reads(&Eyes::in_tests()))
     );
 }
 
@@ -111,7 +114,7 @@ fn syncs_that_the_server_ignores_during_copy_are_not_waited_for() {
     track.copy_end();
     track.completed(b"COPY 1");
     track.sync();
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.quiescent());
 }
 
@@ -123,7 +126,7 @@ fn copy_done_may_be_sent_before_the_server_asks() {
     track.copy_in();
     assert!(!track.copy_in, "its end is on the way already");
     track.completed(b"COPY 1");
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.quiescent());
 }
 
@@ -154,7 +157,7 @@ fn only_statements_that_completed_count() {
     track.query(Some(b"SET work_mem = '1MB'; SET nonsense = 1"));
     track.completed(b"SET");
     track.failed();
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     // Both were one implicit transaction, which the failure undid.
     assert!(replayed(&track).is_empty());
 }
