@@ -7,6 +7,8 @@ mod crash;
 mod faults;
 mod fence;
 mod garbage;
+mod groups;
 mod moves;
 mod support;
 mod switchover;
+mod talk;
