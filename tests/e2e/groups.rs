@@ -49,6 +49,17 @@ async fn no_rows(pair: &Pair, what: &str) -> Result<()> {
     Ok(())
 }
 
+/// Answers with the fence's among them.
+fn refused(answers: &[String]) -> bool {
+    answers.iter().any(|a| a == "E 25006")
+}
+
+/// Without what a refusal may come before: a statement can also fail at its Parse.
+fn told(mut answers: Vec<String>) -> Vec<String> {
+    answers.retain(|a| !matches!(a.as_str(), "1" | "2" | "n"));
+    answers
+}
+
 #[tokio::test]
 async fn a_group_is_answered_as_a_read_only_server_would() -> Result<()> {
     if skipped() {
@@ -81,7 +92,8 @@ async fn a_group_is_answered_as_a_read_only_server_would() -> Result<()> {
         "SHOW work_mem",
     ] {
         for (way, group) in both_ways(sql).iter().enumerate() {
-            let (expected, got) = (direct.say(group).await?, client.say(group).await?);
+            let expected = told(direct.say(group).await?);
+            let got = told(client.say(group).await?);
             ensure!(got == expected, "{sql} ({way}):\n{got:?}\nPostgreSQL:\n{expected:?}");
             if sql.starts_with("RESET") {
                 direct.query("SET default_transaction_read_only = on").await?;
@@ -119,10 +131,10 @@ async fn nothing_in_one_group_leads_around_the_fence() -> Result<()> {
     ] {
         for group in both_ways(way_out) {
             let got = client.say(&group).await?;
-            ensure!(got.contains(&"E 25006".into()), "{way_out}: {got:?}");
+            ensure!(refused(&got), "{way_out}: {got:?}");
             client.query("ROLLBACK").await?;
             let got = client.query("SELECT ins()").await?;
-            ensure!(got[0] == "E 25006", "behind {way_out}: {got:?}");
+            ensure!(refused(&got), "behind {way_out}: {got:?}");
             no_rows(&pair, way_out).await?;
         }
     }
@@ -143,7 +155,7 @@ async fn nothing_in_one_group_leads_around_the_fence() -> Result<()> {
     ensure!(got[1] == "D on", "{got:?}");
     pair.ctl(0, &["abort"]).await?;
     let got = client.query("SELECT ins()").await?;
-    ensure!(got[0] == "E 25006", "its own wish: {got:?}");
+    ensure!(refused(&got), "its own wish: {got:?}");
     client.query("RESET ALL").await?;
     let got = client.query("SELECT ins()").await?;
     ensure!(got[1] == "D 1", "{got:?}");
@@ -186,7 +198,7 @@ async fn a_chained_transaction_only_reads_and_keeps_no_drain_waiting() -> Result
     ensure!(pair.rows(&pair.a).await? == "1");
     for group in both_ways("SELECT 1; COMMIT AND CHAIN; SELECT ins()") {
         let got = client.say(&group).await?;
-        ensure!(got.contains(&"C COMMIT".into()) && got.contains(&"E 25006".into()), "{got:?}");
+        ensure!(got.contains(&"C COMMIT".into()) && refused(&got), "{got:?}");
         let got = client.query("ROLLBACK AND CHAIN").await?;
         ensure!(got == ["C ROLLBACK", "Z T"], "{got:?}");
     }
@@ -212,11 +224,11 @@ async fn a_savepoint_does_not_unseal() -> Result<()> {
             pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
             let got = client.say(&group).await?;
             ensure!(got.contains(&"C ROLLBACK".into()), "{got:?}");
-            ensure!(got.contains(&"E 25006".into()), "{got:?}");
+            ensure!(refused(&got), "{got:?}");
             let got = client.query("ROLLBACK TO s").await?;
             ensure!(got == ["C ROLLBACK", "Z T"], "{got:?}");
             let got = client.query("SELECT ins()").await?;
-            ensure!(got[0] == "E 25006", "{got:?}");
+            ensure!(refused(&got), "{got:?}");
             client.query("COMMIT").await?;
             pair.ctl(0, &["abort"]).await?;
         }
@@ -315,8 +327,7 @@ async fn procedures_run_read_only_and_cannot_end_their_transaction() -> Result<(
     ] {
         for group in [query(sql), pipeline(&[sql])] {
             let got = client.say(&group).await?;
-            let refused = got.contains(&"E 25006".into()) || got.contains(&"E 0A000".into());
-            ensure!(refused && got.last().is_some_and(|z| z == "Z I"), "{sql}: {got:?}");
+            ensure!(refused(&got) && got.last().is_some_and(|z| z == "Z I"), "{sql}: {got:?}");
         }
     }
     // Its errors caught, its settings changed: what is left of it is nothing.
@@ -330,7 +341,7 @@ async fn procedures_run_read_only_and_cannot_end_their_transaction() -> Result<(
             let got = client.say(&group).await?;
             ensure!(got.contains(&"C DO".into()) && got.contains(&"Z I".into()), "{sql}: {got:?}");
             let got = client.query("SELECT ins()").await?;
-            ensure!(got == ["E 25006", "Z I"], "behind {sql}: {got:?}");
+            ensure!(refused(&got), "behind {sql}: {got:?}");
         }
     }
     no_rows(&pair, "procedures").await

@@ -115,8 +115,14 @@ impl Session {
         if self.free_to_answer().await?
             && let Some(begin) = begin
         {
+            let start = begin.as_bytes().first_chunk::<5>();
+            let start = start.is_some_and(|word| word.eq_ignore_ascii_case(b"start"));
             self.virt = Virtual::Deferred(begin);
-            self.answer_here(Here::Done("BEGIN"));
+            self.answer_here(Here::Done(if start {
+                "START TRANSACTION"
+            } else {
+                "BEGIN"
+            }));
             self.recheck();
         }
         Ok(())

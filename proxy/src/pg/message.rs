@@ -127,9 +127,11 @@ pub(crate) fn ours(out: &mut Vec<u8>, sql: &str) {
     const NAME: &[u8] = b"writefence\0";
     // Left over where the last one failed; closing what is not there is no error.
     put(out, b'C', &[b"S", NAME]);
+    put(out, b'C', &[b"P", NAME]);
     put(out, b'P', &[NAME, sql.as_bytes(), b"\0\0\0"]);
     put(out, b'B', &[NAME, NAME, &[0; 6]]);
     put(out, b'E', &[NAME, &[0; 4]]);
+    put(out, b'C', &[b"P", NAME]);
     put(out, b'C', &[b"S", NAME]);
     put(out, b'S', &[]);
 }

@@ -8,8 +8,8 @@ use crate::pg::frame::{cstr, head, put};
 use crate::pg::message::{bind_head, body, query, target_head};
 
 /// What stands in the place of a statement that is refused behind others: it fails on every server
-/// and in every state, and the server's log then says in words what happened. No setting can have
-/// this name, for it contains blanks, and no portal has it.
+/// and in every state, and the server's log then says in words what happened. No setting has this
+/// name, and no setting of a user's can, for it has no dot; no portal has it.
 pub(crate) const REFUSED: &str = "writefence refused a statement";
 
 /// Cuts the group before step `n`, which is not its first. `None` where it cannot be cut: a later
@@ -85,7 +85,7 @@ pub(crate) fn plant(group: &[u8], view: &View, n: usize) -> Option<Vec<u8>> {
         let text = String::from_utf8_lossy(text_of(group).get(..at)?);
         query(
             &mut out,
-            &format!("{text}SELECT pg_catalog.current_setting('{REFUSED}')"),
+            &format!("{text}SET \"{REFUSED}\" TO 1"),
         );
         return Some(out);
     }

@@ -358,7 +358,7 @@ fn a_refusal_is_planted_where_the_write_stood() {
     let track = Track::default();
     let group = simple("SELECT 1; /* a */ INSERT INTO t VALUES (1); SELECT 2");
     let planted = plant(&group, &seen(&group, &track), 1).expect("plant");
-    let fail = format!("SELECT 1; /* a */ SELECT pg_catalog.current_setting('{REFUSED}')");
+    let fail = format!("SELECT 1; /* a */ SET \"{REFUSED}\" TO 1");
     assert_eq!(String::from_utf8_lossy(&planted), String::from_utf8_lossy(&simple(&fail)));
 
     let group = pipeline(&["SELECT 1", "INSERT INTO t VALUES (1)", "SELECT 2"]);
