@@ -87,6 +87,9 @@ pub(crate) struct Session {
     /// A login made ahead, or being made.
     pub(crate) ahead: Option<JoinHandle<Result<Ready, MoveError>>>,
     pub(crate) ready: Option<Ready>,
+    /// Why the login ahead was refused. It is tried again at the move, when it may succeed: the
+    /// candidate may only have been behind.
+    pub(crate) refused: Option<String>,
     pub(crate) parked: Option<(Parked, Instant)>,
     /// What the group in flight may need yet: its bytes, its withheld answers.
     pub(crate) kept: Kept,
@@ -280,9 +283,15 @@ impl Session {
                 let told = Some((ready.server.target.region.clone(), ready.server.pid));
                 self.handle.set_ahead(told, ready.server.target.serial);
                 self.ready = Some(ready);
+                self.refused = None;
             }
-            Err(e) => tracing::debug!(session = self.handle.id(), error = %e, "login ahead failed"),
+            Err(e) => {
+                let error = e.chain();
+                tracing::debug!(session = self.handle.id(), error, "login ahead failed");
+                self.refused = (!e.passes()).then_some(error);
+            }
         }
+        self.tell_moves();
     }
 
     async fn finish(mut self, end: End) {
