@@ -3,10 +3,15 @@
 //! One cluster pair and one daemon per test, on ports of their own; without the server programs
 //! they fail, unless `SKIP_E2E=1` says that this is known.
 
+mod corners;
 mod crash;
 mod faults;
 mod fence;
 mod garbage;
 mod moves;
+mod orphans;
+mod outcomes;
+mod prepared;
 mod support;
 mod switchover;
+mod wire;

@@ -63,9 +63,12 @@ impl Session {
     /// Something has to be put right and the server is free for it.
     pub(crate) fn chores_due(&self) -> bool {
         if self.client_gone {
-            return self.track.synced();
+            return self.permit.is_none();
         }
         let Some(_) = &self.server else { return false };
+        if self.undo_due() {
+            return true;
+        }
         if self.pins_wanted && self.track.quiescent() && !self.passing {
             return true;
         }
@@ -90,6 +93,10 @@ impl Session {
         while self.chores_due() {
             if self.client_gone {
                 return Err(End::ClientGone);
+            }
+            if self.undo_due() {
+                self.undo_now().await?;
+                continue;
             }
             let fenced = self.look.phase != Phase::Open;
             match self.track.tx {
@@ -154,6 +161,9 @@ impl Session {
             return Ok(());
         };
         self.sealed = true;
+        if answer.error.is_none() {
+            self.xid = super::xid::Xid::read(answer.rows.first());
+        }
         if answer.error.is_none() && answer.rows.first().is_some_and(Option::is_none) {
             self.release();
         }
