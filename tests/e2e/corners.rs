@@ -9,7 +9,7 @@ use writefence_tests::postgres::skipped;
 
 use crate::orphans::{runs, slow_commits};
 use crate::support::Pair;
-use crate::wire::{Wire, state, status};
+use crate::frames::{Wire, state, status};
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -14,4 +14,4 @@ mod outcomes;
 mod prepared;
 mod support;
 mod switchover;
-mod wire;
+mod frames;

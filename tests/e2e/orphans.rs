@@ -7,7 +7,7 @@ use writefence_tests::eventually::until;
 use writefence_tests::postgres::skipped;
 
 use crate::support::Pair;
-use crate::wire::{Wire, message};
+use crate::frames::{Wire, message};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -24,7 +24,7 @@ pub(crate) async fn slow_commits(pair: &Pair, seconds: f32) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a statement with this beginning runs on the primary.
+/// Waits until a statement with this beginning sleeps on the primary: it was not only read there.
 pub(crate) async fn runs(pair: &Pair, beginning: &str) -> Result<()> {
     until("the statement to run", SOON, async || {
         Ok(active(pair, beginning).await? == "1")
@@ -34,8 +34,8 @@ pub(crate) async fn runs(pair: &Pair, beginning: &str) -> Result<()> {
 
 async fn active(pair: &Pair, beginning: &str) -> Result<String> {
     let sql = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' \
-         AND query LIKE '{}%' AND pid <> pg_backend_pid()",
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' \
+         AND query LIKE '{}%'",
         beginning.replace('\'', "''")
     );
     pair.a.value(&sql).await

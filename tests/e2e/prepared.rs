@@ -8,7 +8,7 @@ use writefence_tests::postgres::skipped;
 
 use crate::orphans::{runs, slow_commits};
 use crate::support::Pair;
-use crate::wire::{Wire, state};
+use crate::frames::{Wire, state};
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -38,6 +38,23 @@ pub(crate) fn may_last<'a>(
     open.is_some_and(|group| walk.group(group, policy, lasts_without_sync))
 }
 
+/// The transaction status that a client expects behind these groups, if each did what it says.
+pub(crate) fn tx_behind<'a>(tx: Tx, groups: impl Iterator<Item = &'a Group>, policy: &Policy) -> Tx {
+    let mut tx = tx;
+    for group in groups {
+        let all = group.judgements(policy).unwrap_or_default();
+        for statement in all.iter().flat_map(|j| &j.statements) {
+            tx = match &statement.kind {
+                Kind::Begin { .. } => Tx::Open,
+                Kind::Commit { chain } | Kind::Rollback { chain } if *chain => Tx::Open,
+                Kind::Commit { .. } | Kind::Rollback { .. } | Kind::PrepareTransaction => Tx::Idle,
+                _ => tx,
+            };
+        }
+    }
+    tx
+}
+
 /// Whether all that these groups do is one transaction: then an id seen at their backend is its id.
 pub(crate) fn is_single<'a>(
     tx: Tx,
@@ -229,6 +246,20 @@ mod tests {
         assert!(!may_last(Tx::Idle, [&failed].into_iter(), None, &policy));
         failed.text = b"BEGIN; INSERT INTO t VALUES (1); COMMIT; SELECT 1/0".to_vec();
         assert!(may_last(Tx::Idle, [&failed].into_iter(), None, &policy));
+    }
+
+    #[test]
+    fn a_commit_that_was_lost_has_ended_its_transaction_all_the_same() {
+        let behind = |tx, texts: &[&str]| {
+            let groups: Vec<_> = texts.iter().map(|text| group(text)).collect();
+            tx_behind(tx, groups.iter(), &Policy::default())
+        };
+        assert_eq!(behind(Tx::Open, &["COMMIT"]), Tx::Idle);
+        assert_eq!(behind(Tx::Open, &["DELETE FROM t", "END"]), Tx::Idle);
+        assert_eq!(behind(Tx::Open, &["COMMIT AND CHAIN"]), Tx::Open);
+        assert_eq!(behind(Tx::Open, &["DELETE FROM t"]), Tx::Open);
+        assert_eq!(behind(Tx::Idle, &["BEGIN"]), Tx::Open);
+        assert_eq!(behind(Tx::Open, &["ROLLBACK; BEGIN"]), Tx::Open);
     }
 
     #[test]

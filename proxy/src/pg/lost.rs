@@ -6,7 +6,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::lasting::{is_single, may_last};
+use super::lasting::{is_single, may_last, tx_behind};
 use super::message::ready;
 use super::refuse;
 use super::session::{End, Session, Virtual};
@@ -51,7 +51,9 @@ impl Session {
             self.release();
         }
         let owed = self.track.owed() + usize::from(self.track.unsynced());
+        let policy = &self.group.settings.policy;
         let in_transaction = self.track.tx != Tx::Idle;
+        let goes_on = tx_behind(self.track.tx, self.track.in_flight(), policy) != Tx::Idle;
         let torn = self.server_rest > 0;
         let unsynced = self.track.unsynced();
         self.drop_server();
@@ -67,7 +69,7 @@ impl Session {
             return Err(End::Server);
         }
         self.kept = super::careful::Kept::default();
-        if in_transaction {
+        if goes_on {
             self.virt = Virtual::Failed;
         }
         for n in 0..owed {
