@@ -559,9 +559,6 @@ fn is_repeat(live: Option<&RunFacts>, kind: RunKind, to: &str) -> bool {
 
 pub(crate) async fn abort(desk: &Arc<Desk>, call: Call) -> Verdict<Run> {
     let _verbs = desk.verbs.lock().await;
-    if let Some(run) = aborted_already(desk, &call) {
-        return Ok(run);
-    }
     let live = compared(desk, &call)?;
     let live = live.ok_or_else(|| refused(Code::NothingToAbort, "no run is live"))?;
     check_abort(&live)?;
@@ -585,14 +582,6 @@ pub(crate) async fn abort(desk: &Arc<Desk>, call: Call) -> Verdict<Run> {
         launch(desk, Job::Back, Asked::default(), vec![]);
     }
     shown(desk)
-}
-
-/// The last run, if what is asked for has been done to it: the answer may have been lost, or a
-/// restarted daemon may have gone the way back on its own before the request was repeated.
-fn aborted_already(desk: &Desk, call: &Call) -> Option<Run> {
-    let last = desk.run().filter(|run| run.state == RunState::Aborted)?;
-    let named = call.expect.run.as_deref();
-    (call.expect.epoch.is_none() && named.is_none_or(|id| id == last.id)).then_some(last)
 }
 
 pub(crate) async fn resume(desk: &Arc<Desk>, call: Call) -> Verdict<Run> {

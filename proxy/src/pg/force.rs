@@ -96,7 +96,7 @@ impl Session {
         self.track.failed();
         let status = self.ask_server(&close, 1).await?;
         if self.server.is_some() {
-            self.track.ready(status, &self.group.settings.policy);
+            self.track.ready(status, &self.eyes);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! the second. A statement lasts by the end of its transaction; within one that was still open
 //! nothing does but its COMMIT, and what PostgreSQL does not undo.
 
-use super::classify::{Effect, Kind, Policy, Statement, Verdict, rule};
+use super::classify::{Effect, Eyes, Kind, Statement, Verdict, rule};
 use super::track::{Group, Tx};
 
 /// Effects that a rollback does not take back.
@@ -26,23 +26,23 @@ pub(crate) fn may_last<'a>(
     tx: Tx,
     sent: impl Iterator<Item = &'a Group>,
     open: Option<&'a Group>,
-    policy: &Policy,
+    eyes: &Eyes,
 ) -> bool {
     let mut walk = Walk { tx };
     for group in sent {
-        if walk.group(group, policy, lasts_by_itself) {
+        if walk.group(group, eyes, lasts_by_itself) {
             return true;
         }
     }
     // Without its Sync a run's implicit transaction does not commit.
-    open.is_some_and(|group| walk.group(group, policy, lasts_without_sync))
+    open.is_some_and(|group| walk.group(group, eyes, lasts_without_sync))
 }
 
 /// The transaction status that a client expects behind these groups, if each did what it says.
-pub(crate) fn tx_behind<'a>(tx: Tx, groups: impl Iterator<Item = &'a Group>, policy: &Policy) -> Tx {
+pub(crate) fn tx_behind<'a>(tx: Tx, groups: impl Iterator<Item = &'a Group>, eyes: &Eyes) -> Tx {
     let mut tx = tx;
     for group in groups {
-        let all = group.judgements(policy).unwrap_or_default();
+        let all = group.judgements(eyes).unwrap_or_default();
         for statement in all.iter().flat_map(|j| &j.statements) {
             tx = match &statement.kind {
                 Kind::Begin { .. } => Tx::Open,
@@ -59,12 +59,12 @@ pub(crate) fn tx_behind<'a>(tx: Tx, groups: impl Iterator<Item = &'a Group>, pol
 pub(crate) fn is_single<'a>(
     tx: Tx,
     mut groups: impl Iterator<Item = &'a Group>,
-    policy: &Policy,
+    eyes: &Eyes,
 ) -> bool {
     let (Some(group), None) = (groups.next(), groups.next()) else {
         return false;
     };
-    let Some(all) = group.judgements(policy) else {
+    let Some(all) = group.judgements(eyes) else {
         return false;
     };
     let mut statements = all.iter().flat_map(|j| &j.statements);
@@ -96,8 +96,8 @@ struct Walk {
 }
 
 impl Walk {
-    fn group(&mut self, group: &Group, policy: &Policy, outside: fn(&Statement) -> bool) -> bool {
-        let Some(all) = group.judgements(policy) else {
+    fn group(&mut self, group: &Group, eyes: &Eyes, outside: fn(&Statement) -> bool) -> bool {
+        let Some(all) = group.judgements(eyes) else {
             return self.tx != Tx::Failed;
         };
         let mut statements = all.iter().flat_map(|j| &j.statements);
@@ -183,12 +183,12 @@ mod tests {
 
     fn lasts(tx: Tx, texts: &[&str]) -> bool {
         let groups: Vec<_> = texts.iter().map(|text| group(text)).collect();
-        may_last(tx, groups.iter(), None, &Policy::default())
+        may_last(tx, groups.iter(), None, &Eyes::in_tests())
     }
 
     fn lasts_open(tx: Tx, text: &str) -> bool {
         let open = group(text);
-        may_last(tx, std::iter::empty(), Some(&open), &Policy::default())
+        may_last(tx, std::iter::empty(), Some(&open), &Eyes::in_tests())
     }
 
     #[test]
@@ -242,17 +242,17 @@ mod tests {
     fn what_has_failed_as_a_whole_does_not_last() {
         let mut failed = group("INSERT INTO t VALUES (1)");
         failed.failed = true;
-        let policy = Policy::default();
-        assert!(!may_last(Tx::Idle, [&failed].into_iter(), None, &policy));
+        let eyes = Eyes::in_tests();
+        assert!(!may_last(Tx::Idle, [&failed].into_iter(), None, &eyes));
         failed.text = b"BEGIN; INSERT INTO t VALUES (1); COMMIT; SELECT 1/0".to_vec();
-        assert!(may_last(Tx::Idle, [&failed].into_iter(), None, &policy));
+        assert!(may_last(Tx::Idle, [&failed].into_iter(), None, &eyes));
     }
 
     #[test]
     fn a_commit_that_was_lost_has_ended_its_transaction_all_the_same() {
         let behind = |tx, texts: &[&str]| {
             let groups: Vec<_> = texts.iter().map(|text| group(text)).collect();
-            tx_behind(tx, groups.iter(), &Policy::default())
+            tx_behind(tx, groups.iter(), &Eyes::in_tests())
         };
         assert_eq!(behind(Tx::Open, &["COMMIT"]), Tx::Idle);
         assert_eq!(behind(Tx::Open, &["DELETE FROM t", "END"]), Tx::Idle);
@@ -266,7 +266,7 @@ mod tests {
     fn an_id_is_taken_only_for_what_is_one_transaction() {
         let single = |tx, texts: &[&str]| {
             let groups: Vec<_> = texts.iter().map(|text| group(text)).collect();
-            is_single(tx, groups.iter(), &Policy::default())
+            is_single(tx, groups.iter(), &Eyes::in_tests())
         };
         assert!(single(Tx::Idle, &["INSERT INTO t VALUES (1)"]));
         assert!(single(Tx::Idle, &["SELECT 1; INSERT INTO t VALUES (1)"]));

@@ -51,9 +51,8 @@ impl Session {
             self.release();
         }
         let owed = self.track.owed() + usize::from(self.track.unsynced());
-        let policy = &self.group.settings.policy;
         let in_transaction = self.track.tx != Tx::Idle;
-        let goes_on = tx_behind(self.track.tx, self.track.in_flight(), policy) != Tx::Idle;
+        let goes_on = tx_behind(self.track.tx, self.track.in_flight(), &self.eyes) != Tx::Idle;
         let torn = self.server_rest > 0;
         let unsynced = self.track.unsynced();
         self.drop_server();
@@ -108,8 +107,7 @@ impl Session {
         if self.permit.is_none() || self.track.copy_in {
             return false;
         }
-        let policy = &self.group.settings.policy;
-        may_last(self.track.tx, self.track.closed(), self.track.open_run(), policy)
+        may_last(self.track.tx, self.track.closed(), self.track.open_run(), &self.eyes)
     }
 
     fn record_unknown(&mut self) {
@@ -122,8 +120,7 @@ impl Session {
             Some(s) => (s.target.region.to_string(), s.pid),
             None => (String::new(), 0),
         };
-        let policy = &self.group.settings.policy;
-        let single = is_single(self.track.tx, self.track.in_flight(), policy);
+        let single = is_single(self.track.tx, self.track.in_flight(), &self.eyes);
         let sighted = &self.group.unknown.sighted;
         let seen = || sighted.xid_of(&region, pid, self.handle.transactions_ended());
         let xid = self.xid.known().or_else(seen).filter(|_| single);
@@ -151,7 +148,8 @@ impl Session {
 
     /// Lets go of the server without a word.
     pub(crate) fn drop_server(&mut self) {
-        if let Some(server) = self.server.take() {
+        if let Some(mut server) = self.server.take() {
+            self.told = std::mem::take(&mut server.params);
             self.group
                 .logins
                 .closed(server.target.region.as_str(), server.pid);

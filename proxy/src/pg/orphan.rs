@@ -67,11 +67,10 @@ impl Session {
     }
 
     fn is_worth_cancelling(&self, drained_for: bool) -> bool {
-        let policy = &self.group.settings.policy;
         let Some(all) = self
             .track
             .in_flight()
-            .map(|group| group.judgements(policy))
+            .map(|group| group.judgements(&self.eyes))
             .collect::<Option<Vec<_>>>()
         else {
             // What is not known may be a COMMIT; an operator's `--force` still reaches it.

@@ -13,7 +13,7 @@ use super::decide::{Extent, GROUP, extent};
 use super::frame::{HEADER, INSPECT, PARSE_KEPT, cstr, head, is_client_tag};
 use super::leg::{SCRATCH, with_scratch};
 use super::message::{bind_head, body, parse_head, target_head};
-use super::migrate::{MoveError, Ready};
+use super::replay::{MoveError, Ready};
 use super::session::Session;
 use super::track::{Prepared, Tx};
 use super::xid::Xid;
@@ -254,7 +254,7 @@ impl Session {
 
     fn see_ready(&mut self, frame: &[u8]) -> Seen {
         let status = frame.get(HEADER).copied().unwrap_or(b'I');
-        self.track.ready(status, &self.group.settings.policy);
+        self.track.ready(status, &self.eyes);
         if self.track.tx == Tx::Idle {
             self.handle.transaction_ended();
             self.xid = Xid::default();
@@ -488,7 +488,7 @@ impl Session {
             b'P' => match parse_head(seen) {
                 Some((name, _)) => {
                     let prepared = if whole {
-                        Prepared::new(seen)
+                        Prepared::new(seen, track.reading())
                     } else {
                         Prepared::unkept()
                     };

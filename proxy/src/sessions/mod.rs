@@ -4,6 +4,8 @@
 //! itself, in atomics on the busy path and behind a lock where a change is rare. Nothing here
 //! decides anything: the gate's count is the truth for a drain, this registry tells who is behind it.
 
+mod moves;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -13,7 +15,10 @@ use std::time::{Duration, SystemTime};
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
+pub use moves::{Moves, Pin};
+
 use crate::upstream::Region;
+use moves::Rounds;
 
 /// What a session is doing, as told to operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +97,10 @@ pub struct SessionView {
     pub permitted: bool,
     /// Wall two stands.
     pub walled: bool,
-    /// Why it cannot be moved; empty: it can.
-    pub pins: Vec<String>,
+    /// How it would move, as far as is known.
+    pub moves: Moves,
+    /// It has been asked for that, and could not answer: it is in a transaction, or busy.
+    pub unanswered: bool,
     /// Digest of the statement that keeps a drain waiting.
     pub digest: Option<String>,
     /// When the client connected.
@@ -105,7 +112,7 @@ struct Told {
     backend: Option<(Region, i32)>,
     /// A second login, on the candidate, made ahead of the promotion.
     ahead: Option<(Region, i32)>,
-    pins: Vec<String>,
+    moves: Moves,
     digest: Option<String>,
 }
 
@@ -129,6 +136,7 @@ pub struct SessionHandle {
     force: AtomicBool,
     give_up: AtomicBool,
     ended: AtomicU64,
+    rounds: Rounds,
     told: Mutex<Told>,
     waker: AtomicWaker,
 }
@@ -195,11 +203,6 @@ impl SessionHandle {
         let ready = if backend.is_some() { serial } else { 0 };
         self.told().ahead = backend;
         self.ready_for.store(ready, Ordering::Relaxed);
-    }
-
-    /// Tells why the session cannot be moved.
-    pub fn set_pins(&self, pins: Vec<String>) {
-        self.told().pins = pins;
     }
 
     /// Tells which statement keeps a drain waiting.
@@ -300,7 +303,8 @@ impl SessionHandle {
             since: self.born.elapsed().saturating_sub(since),
             permitted: self.permitted.load(Ordering::Relaxed),
             walled: self.walled.load(Ordering::Relaxed),
-            pins: told.pins.clone(),
+            moves: told.moves.clone(),
+            unanswered: self.rounds.open(),
             digest: told.digest.clone(),
             started: self.started,
         }
@@ -346,6 +350,8 @@ pub struct SessionTotals {
 /// All live sessions of a group.
 pub struct Sessions {
     next: AtomicU32,
+    /// Rounds of questions how sessions would move.
+    round: AtomicU64,
     live: Mutex<HashMap<u32, Arc<SessionHandle>>>,
     /// Totals for metrics.
     pub totals: SessionTotals,
@@ -356,6 +362,7 @@ impl Default for Sessions {
         Self {
             // Begins anywhere, so that a client of an earlier start cannot cancel by its old number.
             next: AtomicU32::new(rand::random::<u32>() >> 2),
+            round: AtomicU64::new(0),
             live: Mutex::default(),
             totals: SessionTotals::default(),
         }
@@ -398,6 +405,7 @@ impl Sessions {
             force: AtomicBool::new(false),
             give_up: AtomicBool::new(false),
             ended: AtomicU64::new(0),
+            rounds: Rounds::default(),
             told: Mutex::default(),
             waker: AtomicWaker::new(),
         });
@@ -452,9 +460,10 @@ impl Sessions {
         holders.filter_map(backend).collect()
     }
 
-    /// How many sessions are logged in ahead to the target with this serial, and how many there are.
+    /// How many sessions are logged in ahead to the target with this serial, and how many can be.
     pub fn ready_for(&self, serial: u64) -> (usize, usize) {
-        let all = self.handles();
+        let mut all = self.handles();
+        all.retain(|s| s.told().moves.pins.is_empty());
         let ready = all
             .iter()
             .filter(|s| s.ready_for.load(Ordering::Relaxed) == serial)
