@@ -3,14 +3,19 @@
 //! One cluster pair and one daemon per test, on ports of their own; without the server programs
 //! they fail, unless `SKIP_E2E=1` says that this is known.
 
+mod corners;
 mod crash;
 mod faults;
 mod fence;
+mod frames;
 mod garbage;
 mod groups;
 mod mixed;
 mod moves;
+mod orphans;
+mod outcomes;
 mod pins;
+mod prepared;
 mod state;
 mod support;
 mod switchover;

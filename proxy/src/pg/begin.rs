@@ -90,6 +90,10 @@ pub(crate) async fn begin(
         client_rest: 0,
         server_rest: 0,
         client_gone: false,
+        torn: None,
+        orphan: Default::default(),
+        undoing: false,
+        xid: Default::default(),
         last_words: None,
         startup: Arc::new(startup.params.clone()),
         eyes: Eyes {

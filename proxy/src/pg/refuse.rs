@@ -131,6 +131,18 @@ pub(crate) fn cancelled() -> Report {
     }
 }
 
+/// An operator had the open transaction or run undone.
+pub(crate) fn undone() -> Report {
+    Report {
+        severity: "ERROR",
+        sqlstate: "57014".into(),
+        message: "the transaction was rolled back: an operator ended what kept a drain waiting"
+            .into(),
+        detail: Some("Nothing of it was executed.".into()),
+        hint: Some("It is safe to send it again.".into()),
+    }
+}
+
 /// The session cannot be moved to the new target.
 pub(crate) fn unmovable(region: &str, reason: &str, waiting: bool) -> Report {
     let waiting = if waiting {

@@ -64,9 +64,9 @@ impl Session {
     /// Something has to be put right and the server is free for it.
     pub(crate) fn chores_due(&self) -> bool {
         if self.client_gone {
-            return self.track.synced();
+            return self.permit.is_none();
         }
-        if self.stock_due() {
+        if self.stock_due() || self.undo_due() {
             return true;
         }
         let Some(_) = &self.server else { return false };
@@ -97,6 +97,10 @@ impl Session {
             }
             if let Wrap::ToEnd(status) = self.kept.wrap {
                 self.unwrap(status).await?;
+                continue;
+            }
+            if self.undo_due() {
+                self.undo_now().await?;
                 continue;
             }
             let fenced = self.look.phase != Phase::Open;
@@ -176,6 +180,9 @@ impl Session {
         };
         self.sealed = true;
         self.track.tx = Tx::of(answer.status);
+        if answer.error.is_none() {
+            self.xid = super::xid::Xid::read(answer.rows.first());
+        }
         if answer.error.is_none() && answer.rows.first().is_some_and(Option::is_none) {
             self.release();
         }
