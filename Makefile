@@ -13,7 +13,7 @@ WORKSPACE := --workspace --locked --features writefence/failpoints
 # Setup comes first, and two of it would wait for the same package lock.
 .NOTPARALLEL:
 
-.PHONY: demo test bench lint build setup setup-build
+.PHONY: demo test bench lint build setup setup-build setup-test
 
 demo: build setup
 	target/release/writefence-demo $(ARGS)
@@ -23,9 +23,10 @@ build: setup-build
 
 # The binaries are built before the tests, which start them: cargo builds a package's binaries for
 # tests of that package only.
-test: lint setup
+test: lint setup-test
 	cargo build $(WORKSPACE) --bins
 	cargo test $(WORKSPACE)
+	.ci/postgres each cargo test $(WORKSPACE) --test e2e --test database
 	cargo model
 	cargo interleavings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps
@@ -44,3 +45,6 @@ setup:
 
 setup-build:
 	@.ci/setup build
+
+setup-test:
+	@.ci/setup test

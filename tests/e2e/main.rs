@@ -3,10 +3,13 @@
 //! One cluster pair and one daemon per test, on ports of their own; without the server programs
 //! they fail, unless `SKIP_E2E=1` says that this is known.
 
+mod cancel;
 mod crash;
+mod differential;
 mod faults;
 mod fence;
 mod garbage;
 mod moves;
 mod support;
 mod switchover;
+mod traps;

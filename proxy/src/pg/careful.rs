@@ -523,7 +523,14 @@ impl Session {
 
     fn in_virtual_failure(&mut self, view: &View) -> Result<(), End> {
         let ends = view.only().is_some_and(|(s, _)| end_tag(&s.kind).is_some());
-        if ends {
+        if let Some(report) = self.untold.take() {
+            if ends {
+                self.virt = Virtual::None;
+            }
+            report.error(self.client.queue());
+            self.drop_group();
+            self.recheck();
+        } else if ends {
             self.virt = Virtual::None;
             self.answer_here("ROLLBACK");
             self.recheck();

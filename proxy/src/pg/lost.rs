@@ -88,6 +88,9 @@ impl Session {
         if in_transaction {
             self.virt = Virtual::Failed;
         }
+        if in_transaction && owed == 0 {
+            self.untold = Some(report.clone());
+        }
         for n in 0..owed {
             report.error(self.client.queue());
             let last = n + 1 == owed;

@@ -11,6 +11,8 @@ mod careful;
 pub mod classify;
 mod decide;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod leg;
 pub mod listener;
 mod lost;

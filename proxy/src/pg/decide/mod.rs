@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::classify::{Access, Judgement, Kind, Policy, Statement, Verdict};
 use super::frame::{FrameError, PARSE_KEPT, head};
-use super::message::{bind_head, body, parse_head};
+use super::message::{bind_head, body, execute_head, parse_head};
 use super::track::{Prepared, Track, Tx};
 use crate::gate::{Answer, Begin};
 
@@ -109,7 +109,7 @@ impl View {
         track: &Track,
         policy: &Policy,
     ) {
-        let Some((portal, _)) = super::frame::cstr(body(frame)) else {
+        let Some(portal) = execute_head(frame) else {
             self.opaque = Some("malformed Execute");
             return;
         };

@@ -144,7 +144,7 @@ impl Effects {
                     }
                 }
             }
-            Shape::Function | Shape::CopyEnd => {}
+            Shape::Function | Shape::CopyEnd | Shape::CopySync => {}
         }
         if !self.in_transaction && group.failed {
             // The group was one implicit transaction, which its failure undid.
