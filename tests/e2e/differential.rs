@@ -235,7 +235,6 @@ async fn reads_do_not_notice_a_fence() -> Result<()> {
     }
     let stage = Stage::set().await?;
     let mut found = Found::default();
-    let mut talk = stage.proxied().await?;
     stage.fence().await?;
     for script in scripts()?.iter().filter(|script| script.reads) {
         let direct = play(&mut stage.direct().await?, script, Cut::Whole, &stage.other).await?;
@@ -243,6 +242,7 @@ async fn reads_do_not_notice_a_fence() -> Result<()> {
             if cut == Cut::Bytes && script.longest() > BYTEWISE {
                 continue;
             }
+            let mut talk = stage.proxied().await?;
             let through = play(&mut talk, script, cut, &stage.other).await?;
             found.compare(script, &format!("fenced, {cut:?}"), &direct, &through);
         }

@@ -523,10 +523,11 @@ impl Session {
 
     fn in_virtual_failure(&mut self, view: &View) -> Result<(), End> {
         let ends = view.only().is_some_and(|(s, _)| end_tag(&s.kind).is_some());
-        if let Some(report) = self.untold.take() {
-            if ends {
-                self.virt = Virtual::None;
-            }
+        let commits = view
+            .only()
+            .is_some_and(|(s, _)| matches!(s.kind, Kind::Commit { .. }));
+        if let Some(report) = self.untold.take().filter(|_| commits) {
+            self.virt = Virtual::None;
             report.error(self.client.queue());
             self.drop_group();
             self.recheck();
