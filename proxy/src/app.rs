@@ -231,6 +231,7 @@ fn build(
         gate,
         targets: Arc::new(targets),
         sessions: Arc::new(Sessions::default()),
+        catalogs: Arc::default(),
         unknown: Arc::new(unknown),
         settings: front(config, section),
         moves: Arc::new(Semaphore::new(config.limits.moves)),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::gate::Gate;
+use crate::pg::catalog::Catalogs;
 use crate::pg::classify::Policy;
 use crate::sessions::Sessions;
 use crate::unknown::UnknownLedger;
@@ -23,6 +24,8 @@ pub struct Group {
     pub targets: Arc<Targets>,
     /// Live sessions.
     pub sessions: Arc<Sessions>,
+    /// What its databases hold, for verdicts.
+    pub catalogs: Arc<Catalogs>,
     /// Writes with an unknown outcome.
     pub unknown: Arc<UnknownLedger>,
     /// Settings of the PostgreSQL front.

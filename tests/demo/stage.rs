@@ -77,7 +77,7 @@ impl Stage {
     pub(crate) async fn clients(&self) -> Result<Load> {
         let load = self
             .ledger
-            .load(&Plan::new(Ledger::endpoint(self.daemon.port())))?;
+            .load(&Plan::mixed(Ledger::endpoint(self.daemon.port())))?;
         load.warm().await?;
         pause(QUIET).await;
         Ok(load)

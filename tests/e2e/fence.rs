@@ -10,13 +10,6 @@ use crate::support::{Pair, Raw, sqlstate};
 
 const SOON: Duration = Duration::from_secs(5);
 
-async fn held(pair: &Pair, n: u64) -> Result<()> {
-    until("the write to be held", SOON, async || {
-        Ok(pair.group().await?["in_flight"]["held"].as_u64() == Some(n))
-    })
-    .await
-}
-
 #[tokio::test]
 async fn reject_refuses_writes_as_not_executed_and_lets_reads_go_on() -> Result<()> {
     if skipped() {
@@ -72,7 +65,7 @@ async fn a_held_write_runs_once_after_open() -> Result<()> {
     pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
         .await?;
     let write = tokio::spawn(async move { client.batch_execute("INSERT INTO t VALUES (1)").await });
-    held(&pair, 1).await?;
+    pair.until_held(1).await?;
     ensure!(pair.rows(&pair.a).await? == "0");
     pair.ctl(0, &["abort"]).await?;
     write.await??;
@@ -127,7 +120,7 @@ async fn cancel_of_a_held_write_is_answered_here() -> Result<()> {
         let first = client.batch_execute("INSERT INTO t VALUES (1)").await;
         (first, client.batch_execute("SELECT 1").await)
     });
-    held(&pair, 1).await?;
+    pair.until_held(1).await?;
     token.cancel_query(tokio_postgres::NoTls).await?;
     let (first, second) = write.await?;
     let error = first.expect_err("cancelled");
@@ -172,9 +165,9 @@ async fn a_held_write_whose_client_leaves_is_never_run() -> Result<()> {
     pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
         .await?;
     client.send("INSERT INTO t VALUES (1)").await?;
-    held(&pair, 1).await?;
+    pair.until_held(1).await?;
     drop(client);
-    held(&pair, 0).await?;
+    pair.until_held(0).await?;
     pair.ctl(0, &["abort"]).await?;
     pair.client()
         .await?

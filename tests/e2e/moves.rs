@@ -6,18 +6,9 @@ use anyhow::{Result, ensure};
 use writefence_tests::eventually::until;
 use writefence_tests::postgres::skipped;
 
-use crate::support::Pair;
+use crate::support::{Pair, value};
 
 const SOON: Duration = Duration::from_secs(5);
-
-async fn value(client: &tokio_postgres::Client, sql: &str) -> Result<String> {
-    let rows = client.simple_query(sql).await?;
-    let found = rows.iter().find_map(|m| match m {
-        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-        _ => None,
-    });
-    Ok(found.unwrap_or_default())
-}
 
 #[tokio::test]
 async fn settings_role_and_prepared_statements_move() -> Result<()> {

@@ -1,10 +1,13 @@
 //! What the end-to-end tests share: a pair of servers with the daemon in front.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_postgres::Client;
+use writefence_tests::eventually::until;
 use writefence_tests::postgres::{self, Options};
 use writefence_tests::{Cluster, Daemon, DaemonOptions, process};
 
@@ -54,10 +57,42 @@ impl Pair {
         self.daemon.status().await
     }
 
+    /// Waits until this many writes are held.
+    pub(crate) async fn until_held(&self, n: u64) -> Result<()> {
+        until("the write to be held", Duration::from_secs(5), async || {
+            Ok(self.group().await?["in_flight"]["held"].as_u64() == Some(n))
+        })
+        .await
+    }
+
+    /// The value of a metric, of the only group.
+    pub(crate) async fn metric(&self, name: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.daemon.admin_port())).await?;
+        let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await?;
+        let line = page.lines().find(|line| line.starts_with(name));
+        let value = line.and_then(|line| line.split_whitespace().last());
+        Ok(value
+            .with_context(|| format!("{name} is not in\n{page}"))?
+            .to_owned())
+    }
+
     /// How many rows `t` has, asked at the server itself.
     pub(crate) async fn rows(&self, at: &Cluster) -> Result<String> {
         at.value("SELECT count(*) FROM t").await
     }
+}
+
+/// The first value of the first row; empty when there is none.
+pub(crate) async fn value(client: &Client, sql: &str) -> Result<String> {
+    let rows = client.simple_query(sql).await?;
+    let found = rows.iter().find_map(|m| match m {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    Ok(found.unwrap_or_default())
 }
 
 /// SQLSTATE of an error; empty when the server said none.

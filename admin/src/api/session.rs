@@ -34,7 +34,11 @@ pub struct Session {
     pub pid: Option<i32>,
     /// Whether it could be moved to another target now, keeping its connection.
     pub movable: bool,
-    /// Why not; empty if movable.
+    /// What a move would do to it.
+    pub moves: Moves,
+    /// What would be set, prepared or listened to again on another target.
+    pub replays: Vec<String>,
+    /// Why it cannot be moved; empty if movable.
     pub pins: Vec<Pin>,
     /// How long it has been in this state, milliseconds.
     pub since_ms: u64,
@@ -58,6 +62,21 @@ pub enum SessionState {
     Orphaned,
     /// Being logged in to another target.
     Moving,
+}
+
+/// What a move would do to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moves {
+    /// It is logged in elsewhere, and that is all.
+    Movable,
+    /// It is logged in elsewhere and its state is made there again.
+    Replayable,
+    /// It has something that cannot be made again: it is ended, with the reason.
+    MustEnd,
+    /// It is in a transaction or busy, and its server cannot be asked. It is asked before it is
+    /// moved.
+    Unknown,
 }
 
 /// Something a session has that cannot be taken along.

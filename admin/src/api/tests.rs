@@ -182,6 +182,8 @@ fn sessions() -> SessionList {
             state: SessionState::InTransaction,
             pid: Some(4242),
             movable: false,
+            moves: Moves::MustEnd,
+            replays: vec!["SET work_mem".into()],
             pins: vec![Pin {
                 kind: "listen".into(),
                 reason: "it listens on 1 channel".into(),

@@ -361,6 +361,8 @@ impl Control for Fake {
             state: SessionState::Idle,
             pid: Some(4242),
             movable: false,
+            moves: Moves::MustEnd,
+            replays: vec![],
             pins,
             since_ms: 12_345,
         };

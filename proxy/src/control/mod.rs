@@ -142,7 +142,7 @@ impl Control for Daemon {
     }
 
     async fn sessions(&self, group: &str) -> Answer<SessionList> {
-        Ok(views::sessions(self.desk(group)?))
+        Ok(views::sessions(self.desk(group)?).await)
     }
 
     async fn unknown_list(&self, group: &str) -> Answer<UnknownList> {

@@ -2,11 +2,16 @@
 //!
 //! What is not known is a warning or a block, never a pass.
 
-use writefence_admin::api::{ApiError, Code, Finding, Level};
+use writefence_admin::api::{ApiError, Code, Finding, Level, Moves};
 
 use super::desk::Desk;
 use super::error::refused;
+use super::views::moves;
+use crate::sessions::SessionView;
 use crate::upstream::{Observation, Region, Role};
+
+/// Sessions that will be ended are named up to this many; beyond, a list is easier to read.
+const NAMED: usize = 20;
 
 /// A candidate further behind than this would be waited for within the write gap.
 const LAG_WARN_BYTES: u64 = 16 << 20;
@@ -29,7 +34,7 @@ pub(crate) async fn findings(desk: &Desk, from: &Region, to: &Region) -> Vec<Fin
             }
         }
     }
-    sessions(&mut found, desk);
+    sessions(&mut found, desk).await;
     desk_itself(&mut found, desk);
     found
 }
@@ -157,18 +162,56 @@ fn pair(found: &mut Vec<Finding>, old: (&Region, &Observation), new: (&Region, &
     });
 }
 
-fn sessions(found: &mut Vec<Finding>, desk: &Desk) {
+/// Who moves how, and by name who is ended by the move.
+async fn sessions(found: &mut Vec<Finding>, desk: &Desk) {
+    desk.group.sessions.take_stock().await;
     let all = desk.group.sessions.snapshot();
-    let pinned = all.iter().filter(|s| !s.pins.is_empty()).count();
-    found.push(if pinned == 0 {
-        pass("sessions", format!("all {} sessions can move", all.len()))
-    } else {
-        let text = format!(
-            "{pinned} of {} sessions cannot move and will be ended; `sessions` names them",
-            all.len()
-        );
-        warn("sessions", text)
-    });
+    let n = |how| all.iter().filter(|s| moves(s) == how).count();
+    let (ended, unknown) = (n(Moves::MustEnd), n(Moves::Unknown));
+    let mut text = format!(
+        "{} sessions: {} move as they are, {} with their state replayed, {ended} will be ended",
+        all.len(),
+        n(Moves::Movable),
+        n(Moves::Replayable)
+    );
+    if unknown > 0 {
+        text.push_str(&format!(
+            ", {unknown} are in a transaction or busy and cannot be asked yet"
+        ));
+    }
+    let level = if ended + unknown > 0 { warn } else { pass };
+    found.push(level("sessions", text));
+    let mut pinned = all.iter().filter(|s| moves(s) == Moves::MustEnd);
+    for session in pinned.by_ref().take(NAMED) {
+        found.push(warn("session_ends", will_end(session)));
+    }
+    let more = pinned.count();
+    if more > 0 {
+        let text = format!("{more} more sessions will be ended; `sessions` names them");
+        found.push(warn("session_ends", text));
+    }
+}
+
+fn will_end(session: &SessionView) -> String {
+    let backend = match &session.backend {
+        Some((region, pid)) => format!("pid {pid} on {region}"),
+        None => "no backend".to_owned(),
+    };
+    let reasons: Vec<&str> = session
+        .moves
+        .pins
+        .iter()
+        .map(|p| p.reason.as_str())
+        .collect();
+    format!(
+        "session {} ({backend}, user {}, database {}, client {}, application \"{}\"): {}",
+        session.id,
+        session.user,
+        session.database,
+        session.client,
+        session.application_name,
+        reasons.join("; ")
+    )
 }
 
 fn desk_itself(found: &mut Vec<Finding>, desk: &Desk) {

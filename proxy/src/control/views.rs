@@ -1,17 +1,21 @@
 //! Lists and explanations: sessions, unknown writes, a statement's verdict.
 
 use writefence_admin::api::{
-    ApiError, Code, ExplainSql, ExplainStatement, Pin, Session, SessionList, SessionState,
+    ApiError, Code, ExplainSql, ExplainStatement, Moves, Pin, Session, SessionList, SessionState,
     StragglerKind, Timestamp, UnknownAck, UnknownList, UnknownState, UnknownWrite, Verdict,
 };
 
 use super::desk::Desk;
 use super::error::refused;
-use crate::pg::classify::{self, Judgement, Statement, judge};
+use crate::pg::classify::{self, Eyes, Judgement, Reading, Statement, judge};
 use crate::sessions::{self, SessionView};
 
-/// Who is connected.
-pub(crate) fn sessions(desk: &Desk) -> SessionList {
+/// Who is connected. While writes pass, each session is asked how it would move; behind a fence
+/// what it said last is shown, since its server has better things to do.
+pub(crate) async fn sessions(desk: &Desk) -> SessionList {
+    if !desk.actor.is_fenced() {
+        desk.group.sessions.take_stock().await;
+    }
     let sessions = desk
         .group
         .sessions
@@ -26,6 +30,7 @@ pub(crate) fn sessions(desk: &Desk) -> SessionList {
 }
 
 fn session(view: SessionView) -> Session {
+    let moves = moves(&view);
     let (region, pid) = view
         .backend
         .map(|(region, pid)| (region.to_string(), pid))
@@ -47,18 +52,28 @@ fn session(view: SessionView) -> Session {
             sessions::SessionState::Moving => SessionState::Moving,
         },
         pid,
-        movable: view.pins.is_empty(),
-        pins: view.pins.into_iter().map(pin).collect(),
+        movable: !view.unanswered && view.moves.pins.is_empty(),
+        moves,
+        replays: view.moves.replays,
+        pins: view.moves.pins.into_iter().map(pin).collect(),
         since_ms: u64::try_from(view.since.as_millis()).unwrap_or(u64::MAX),
     }
 }
 
-/// A pin's kind is its first words as one, its reason the whole sentence.
-fn pin(reason: String) -> Pin {
-    let kind = reason.split([':', ',']).next().unwrap_or_default().trim();
+/// What keeps a session from moving keeps it so until it is asked again.
+pub(crate) fn moves(view: &SessionView) -> Moves {
+    match (&view.moves, view.unanswered) {
+        (moves, _) if !moves.pins.is_empty() => Moves::MustEnd,
+        (_, true) => Moves::Unknown,
+        (moves, false) if moves.replays.is_empty() => Moves::Movable,
+        (_, false) => Moves::Replayable,
+    }
+}
+
+fn pin(pin: sessions::Pin) -> Pin {
     Pin {
-        kind: kind.replace(' ', "_").to_lowercase(),
-        reason,
+        kind: pin.kind.to_owned(),
+        reason: pin.reason,
     }
 }
 
@@ -137,7 +152,8 @@ pub(crate) fn acknowledge(desk: &Desk, by: &str, ask: &UnknownAck) -> Result<(),
 
 /// What the gate would say to a text.
 pub(crate) fn explain(desk: &Desk, sql: &str) -> ExplainSql {
-    let Judgement { statements } = judge(sql.as_bytes(), &desk.group.settings.policy);
+    let eyes = Eyes::without_catalog(desk.group.settings.policy, "explained without a database");
+    let Judgement { statements } = judge(sql.as_bytes(), Reading::default(), &eyes);
     let worst = statements.iter().max_by_key(|s| s.verdict);
     ExplainSql {
         verdict: worst.map_or(Verdict::Read, |s| verdict(s.verdict)),

@@ -11,11 +11,12 @@ use pgwire::messages::startup::{BackendKeyData, NegotiateProtocolVersion, Secret
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::classify::Eyes;
 use super::frame::put;
 use super::leg::Leg;
 use super::message::{parameter, ready};
-use super::migrate::{VIRTUAL, chain, login_as};
 use super::refuse;
+use super::replay::{VIRTUAL, chain, login_as};
 use super::server::Server;
 use super::session::{Session, Virtual};
 use super::startup::Startup;
@@ -72,7 +73,8 @@ pub(crate) async fn begin(
         permit: None,
         look,
         targets_seen,
-        pins_wanted: false,
+        stock_wanted: false,
+        told: Vec::new(),
         careful: true,
         wall: Default::default(),
         virt: Virtual::None,
@@ -93,9 +95,14 @@ pub(crate) async fn begin(
         client_gone: false,
         last_words: None,
         startup: Arc::new(startup.params.clone()),
+        eyes: Eyes {
+            policy: group.settings.policy,
+            shelf: group.catalogs.shelf(&database),
+        },
         group,
     };
     session.greet(&startup, &server);
+    session.track.reported = server.reading();
     session.server = Some(server);
     session.recheck();
     session.log_in_ahead();

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::classify::{Kind, Verdict};
 use super::decide::{After, Circumstances, Decision, Extent, View, decide, extent, view};
 use super::frame::{head, put};
-use super::message::{Report, complete, query, ready, shown};
+use super::message::{Report, complete, own, ready, shown};
 use super::refuse::{self, Fence};
 use super::session::{End, Session, Virtual};
 use super::track::Tx;
@@ -112,7 +112,7 @@ impl Session {
             }
         } else {
             let group = self.client.inbox.get(..bytes).unwrap_or_default();
-            view(group, &self.track, &self.group.settings.policy)
+            view(group, &self.track, &self.eyes)
         };
         match &self.virt {
             Virtual::Failed => return self.in_virtual_failure(&view),
@@ -348,7 +348,7 @@ impl Session {
         self.close_unsynced().await?;
         if self.track.tx == Tx::Open {
             let mut fail = Vec::new();
-            query(&mut fail, FAIL);
+            own(&mut fail, FAIL);
             self.ask_server(&fail, 1).await?;
             self.track.tx = Tx::Failed;
         }
@@ -442,7 +442,7 @@ impl Session {
             return Ok(());
         };
         let mut message = Vec::new();
-        query(&mut message, &text);
+        own(&mut message, &text);
         self.virt = Virtual::Deferred(message);
         self.answer_here("BEGIN");
         self.recheck();
@@ -505,7 +505,7 @@ impl Session {
         let mut messages = begin.clone();
         let mut readies = 1;
         if read_only {
-            query(&mut messages, "SET TRANSACTION READ ONLY");
+            own(&mut messages, "SET TRANSACTION READ ONLY");
             readies = 2;
         }
         self.ask_server(&messages, readies).await?;
@@ -552,7 +552,7 @@ impl Session {
         put(&mut sync, b'S', &[]);
         self.track.sync();
         let status = self.ask_server(&sync, 1).await?;
-        self.track.ready(status, &self.group.settings.policy);
+        self.track.ready(status, &self.eyes);
         Ok(())
     }
 }

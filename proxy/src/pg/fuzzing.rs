@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use futures_util::FutureExt;
 
-use super::classify::{Policy, Verdict, judge};
+use super::classify::{Eyes, Policy, Reading, Verdict, judge};
 use super::decide::view;
 use super::frame::{HEADER, head, is_client_tag};
 use super::startup::{Hello, read_hello};
@@ -16,7 +16,7 @@ use super::track::{Item, Shape, Track, window};
 /// # Panics
 /// Something that was sent stopped counting without a ReadyForQuery, or by one more than it.
 pub fn conversation(mut data: &[u8]) {
-    let policy = Policy::default();
+    let eyes = eyes();
     let mut track = Track::default();
     let (mut client, mut server) = (VecDeque::new(), VecDeque::new());
     while let Some((&[whose, length], rest)) = data.split_first_chunk::<2>() {
@@ -24,10 +24,10 @@ pub fn conversation(mut data: &[u8]) {
         data = rest;
         let more = if whose % 2 == 0 {
             client.extend(turn);
-            from_client(&mut track, &mut client, &policy)
+            from_client(&mut track, &mut client, &eyes)
         } else {
             server.extend(turn);
-            from_server(&mut track, &mut server, &policy)
+            from_server(&mut track, &mut server, &eyes)
         };
         if !more {
             return;
@@ -36,10 +36,10 @@ pub fn conversation(mut data: &[u8]) {
 }
 
 /// False when the connection would be ended.
-fn from_client(track: &mut Track, bytes: &mut VecDeque<u8>, policy: &Policy) -> bool {
+fn from_client(track: &mut Track, bytes: &mut VecDeque<u8>, eyes: &Eyes) -> bool {
     let data = bytes.make_contiguous();
     // While fenced a group is looked at before anything of it is sent.
-    let _ = view(data, track, policy);
+    let _ = view(data, track, eyes);
     let mut at = 0;
     while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
         let Ok(found) = head(rest) else { return false };
@@ -69,7 +69,7 @@ fn from_client(track: &mut Track, bytes: &mut VecDeque<u8>, policy: &Policy) -> 
     true
 }
 
-fn from_server(track: &mut Track, bytes: &mut VecDeque<u8>, policy: &Policy) -> bool {
+fn from_server(track: &mut Track, bytes: &mut VecDeque<u8>, eyes: &Eyes) -> bool {
     let data = bytes.make_contiguous();
     let mut at = 0;
     while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
@@ -80,7 +80,7 @@ fn from_server(track: &mut Track, bytes: &mut VecDeque<u8>, policy: &Policy) -> 
         let before = (weight(track), track.in_flight().count());
         match frame.first() {
             Some(b'Z') => {
-                track.ready(frame.get(HEADER).copied().unwrap_or(b'I'), policy);
+                track.ready(frame.get(HEADER).copied().unwrap_or(b'I'), eyes);
                 let left = track.in_flight().count();
                 assert!(left + 1 >= before.1, "{left} left of {}", before.1);
             }
@@ -128,5 +128,9 @@ pub fn startup(data: &[u8]) {
 
 /// Whether a text is judged to be a read.
 pub fn is_read(sql: &[u8]) -> bool {
-    judge(sql, &Policy::default()).verdict() == Verdict::Read
+    judge(sql, Reading::default(), &eyes()).verdict() == Verdict::Read
+}
+
+fn eyes() -> Eyes {
+    Eyes::without_catalog(Policy::default(), "fuzzing")
 }

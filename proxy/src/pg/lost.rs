@@ -126,14 +126,13 @@ impl Session {
         if self.permit.is_none() || self.track.copy_in {
             return false;
         }
-        let policy = &self.group.settings.policy;
         if !self.track.synced() {
             let mut groups = self.track.in_flight();
             return match self.track.tx {
-                Tx::Idle => !groups.all(|g| g.provably_reads(policy)),
+                Tx::Idle => !groups.all(|g| g.provably_reads(&self.eyes)),
                 // Inside a transaction only its end can make anything last.
                 Tx::Open | Tx::Failed => groups.any(|g| {
-                    g.judgements(policy).is_none_or(|all| {
+                    g.judgements(&self.eyes).is_none_or(|all| {
                         let mut statements = all.iter().flat_map(|j| &j.statements);
                         statements.any(|s| {
                             s.is_transaction_end()
@@ -175,7 +174,8 @@ impl Session {
 
     /// Lets go of the server without a word.
     pub(crate) fn drop_server(&mut self) {
-        if let Some(server) = self.server.take() {
+        if let Some(mut server) = self.server.take() {
+            self.told = std::mem::take(&mut server.params);
             self.group
                 .logins
                 .closed(server.target.region.as_str(), server.pid);

@@ -118,6 +118,23 @@ pub(crate) fn query(out: &mut Vec<u8>, sql: &str) {
     put(out, b'Q', &[sql.as_bytes(), b"\0"]);
 }
 
+/// Name of the statements and portals of our own.
+pub(crate) const OWN: &str = "writefence own";
+
+/// Appends a statement of our own between the client's groups; it is answered with one
+/// ReadyForQuery. By the extended protocol and under a name, since a simple query would destroy the
+/// client's unnamed statement. One that failed leaves its name behind, hence the first Close.
+pub(crate) fn own(out: &mut Vec<u8>, sql: &str) {
+    let name: &[u8] = OWN.as_bytes();
+    put(out, b'C', &[b"S", name, b"\0"]);
+    put(out, b'P', &[name, b"\0", sql.as_bytes(), b"\0\0\0"]);
+    put(out, b'B', &[name, b"\0", name, b"\0", &[0; 6]]);
+    put(out, b'E', &[name, b"\0", &[0; 4]]);
+    put(out, b'C', &[b"P", name, b"\0"]);
+    put(out, b'C', &[b"S", name, b"\0"]);
+    put(out, b'S', &[]);
+}
+
 /// A field of an ErrorResponse body, by its code.
 pub(crate) fn report_field(body: &[u8], code: u8) -> Option<&[u8]> {
     let mut rest = body;

@@ -1,240 +1,29 @@
 //! Moving a session to another server without closing the client's connection.
 //!
-//! A login is made with the client's own startup parameters, then its state is replayed: settings,
-//! role, prepared statements. That is done ahead of the promotion, while the candidate is still a
-//! hot standby, so that at open only what a standby does not allow (LISTEN) and what has changed
-//! since is left. What cannot be replayed pins the session; only such sessions are ended.
+//! Its login there is made ahead of the promotion, while the candidate is still a hot standby, so
+//! that at open only what a standby does not allow (LISTEN) and what has changed since is left.
+//! What cannot be replayed pins the session; only such sessions are ended.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::time::Instant;
 
-use super::classify::{Kind, Verdict, rule};
+use super::classify::{Kind, Verdict, judge, rule};
 use super::frame::put;
 use super::message::{Report, parameter, query};
 use super::refuse;
+use super::replay::{MoveError, Ready, State, VIRTUAL, prepare, replay};
 use super::server::Server;
 use super::session::{End, Session};
 use super::track::Prepared;
 use crate::gate::{Lane, Phase};
-use crate::group::Group;
 use crate::sessions::SessionState;
-use crate::upstream::wire::{Login, LoginError, login};
-use crate::upstream::{Region, Target};
+use crate::upstream::Region;
 
 /// Waits between attempts to reach a target: short at first, since a promotion takes milliseconds.
 const RETRY: [u64; 6] = [5, 10, 25, 50, 100, 250];
-
-/// Reported parameters that the client can change without a SET statement of its own (set_config,
-/// a function): carried over by value.
-const BY_VALUE: [&str; 6] = [
-    "application_name",
-    "client_encoding",
-    "DateStyle",
-    "IntervalStyle",
-    "TimeZone",
-    "standard_conforming_strings",
-];
-
-/// Not shown as the server says them.
-pub(crate) const VIRTUAL: [&str; 2] = ["default_transaction_read_only", "in_hot_standby"];
-
-/// What pins a session and cannot be seen in the statements it sent.
-const PINS: &str = "SELECT 'it has temporary tables' WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_class \
-     WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) \
-     UNION ALL SELECT 'it has a cursor WITH HOLD' WHERE EXISTS \
-     (SELECT 1 FROM pg_catalog.pg_cursors WHERE is_holdable) \
-     UNION ALL SELECT 'it holds session advisory locks' WHERE EXISTS (SELECT 1 FROM pg_catalog.pg_locks \
-     WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())";
-
-/// Why a login on another server did not come about.
-#[derive(Debug, Error)]
-pub(crate) enum MoveError {
-    #[error("login failed")]
-    Login(#[from] LoginError),
-    #[error("the connection was lost during the replay: {0}")]
-    Lost(#[from] std::io::Error),
-    #[error("its state could not be replayed: {message} (SQLSTATE {sqlstate})")]
-    Replay { sqlstate: String, message: String },
-    #[error("given up")]
-    Abandoned,
-}
-
-impl MoveError {
-    /// Worth another attempt: nothing is wrong with the session itself.
-    fn passes(&self) -> bool {
-        match self {
-            Self::Lost(_) | Self::Abandoned => true,
-            Self::Replay { .. } => false,
-            Self::Login(LoginError::Server { source: e, .. }) => {
-                // Starting up, shutting down, too many connections: passing states of a server.
-                matches!(e.sqlstate.as_str(), "57P01" | "57P02" | "57P03" | "53300")
-            }
-            Self::Login(
-                LoginError::Unreachable { .. }
-                | LoginError::Timeout { .. }
-                | LoginError::Closed { .. },
-            ) => true,
-            Self::Login(_) => false,
-        }
-    }
-
-    /// The error and all that caused it, in one line.
-    pub(crate) fn chain(&self) -> String {
-        chain(self)
-    }
-}
-
-/// An error and all that caused it, in one line.
-pub(crate) fn chain(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut cause = e.source();
-    while let Some(e) = cause {
-        text = format!("{text}: {e}");
-        cause = e.source();
-    }
-    text
-}
-
-/// A login with the session's state in it.
-pub(crate) struct Ready {
-    pub(crate) server: Server,
-    /// Version of the state that was replayed.
-    version: u64,
-    /// The unnamed statement that was replayed.
-    unnamed: Option<Arc<Prepared>>,
-}
-
-/// What has to be replayed, copied out of the session.
-#[derive(Clone)]
-struct State {
-    version: u64,
-    sets: Vec<String>,
-    values: Vec<(String, String)>,
-    statements: Vec<Arc<Prepared>>,
-    unnamed: Option<Arc<Prepared>>,
-    sql: Vec<String>,
-    /// What the session ran last: explained once, it finds the new server's caches filled.
-    warm: Vec<String>,
-}
-
-/// How a session logs in: the client's parameters, and our user where the target names one.
-pub(crate) fn login_as(target: &Target, startup: &[(String, String)], timeout: Duration) -> Login {
-    let mut params = startup.to_vec();
-    if let Some(user) = &target.user {
-        // The database of a client that names none is its user's; that must not change.
-        if !params.iter().any(|(n, _)| n == "database")
-            && let Some((_, client)) = params.iter().find(|(n, _)| n == "user").cloned()
-        {
-            params.push(("database".into(), client));
-        }
-        params.retain(|(n, _)| n != "user");
-        params.insert(0, ("user".into(), user.clone()));
-    }
-    Login {
-        params,
-        password: target.password.clone(),
-        timeout,
-    }
-}
-
-async fn prepare(
-    group: Arc<Group>,
-    target: Arc<Target>,
-    startup: Arc<Vec<(String, String)>>,
-    state: State,
-    bounded: bool,
-) -> Result<Ready, MoveError> {
-    // The bound keeps a repoint from being a login storm; who has a statement waiting goes past it.
-    let _turn = if bounded {
-        Some(
-            Arc::clone(&group.moves)
-                .acquire_owned()
-                .await
-                .map_err(|_| MoveError::Abandoned)?,
-        )
-    } else {
-        None
-    };
-    let as_whom = login_as(&target, &startup, group.settings.login_timeout);
-    let connected = login(&target.endpoint, &as_whom).await.inspect_err(|_| {
-        group
-            .sessions
-            .totals
-            .login_failures
-            .fetch_add(1, Ordering::Relaxed);
-    })?;
-    group.logins.opened(target.region.as_str(), connected.pid);
-    let mut server = Server::new(connected, target);
-    replay(&mut server, &state).await?;
-    warm_up(&mut server, &state).await?;
-    Ok(Ready {
-        server,
-        version: state.version,
-        unnamed: state.unnamed,
-    })
-}
-
-/// Sends the state and waits for its answers.
-async fn replay(server: &mut Server, state: &State) -> Result<(), MoveError> {
-    let mut messages = Vec::new();
-    let mut readies = 0;
-    for sql in state.sets.iter().chain(&state.sql) {
-        query(&mut messages, sql);
-        readies += 1;
-    }
-    for (name, value) in &state.values {
-        if server.param(name) != Some(value) {
-            let value = value.replace('\'', "''");
-            query(
-                &mut messages,
-                &format!(
-                    "SELECT pg_catalog.set_config('{name}', E'{}', false)",
-                    value.replace('\\', "\\\\")
-                ),
-            );
-            readies += 1;
-        }
-    }
-    let frames: Vec<_> = state.statements.iter().filter_map(|p| p.frame()).collect();
-    if !frames.is_empty() {
-        frames.iter().for_each(|f| messages.extend_from_slice(f));
-        put(&mut messages, b'S', &[]);
-        readies += 1;
-    }
-    if readies == 0 {
-        return Ok(());
-    }
-    let answer = server.ask(&messages, readies).await?;
-    match answer.error {
-        Some((sqlstate, message)) => Err(MoveError::Replay { sqlstate, message }),
-        None => Ok(()),
-    }
-}
-
-/// A new backend needs milliseconds for its first statement on a table, most of them to fill its
-/// caches. Explaining what the session ran last does that ahead of time and executes nothing; the
-/// unnamed statement goes last, since a simple query would destroy it. Failures do not matter.
-async fn warm_up(server: &mut Server, state: &State) -> Result<(), MoveError> {
-    let mut messages = Vec::new();
-    let mut readies = 0;
-    for text in &state.warm {
-        query(&mut messages, &format!("EXPLAIN {text}"));
-        readies += 1;
-    }
-    if let Some(frame) = state.unnamed.as_ref().and_then(|p| p.frame()) {
-        messages.extend_from_slice(frame);
-        put(&mut messages, b'S', &[]);
-        readies += 1;
-    }
-    if readies > 0 {
-        server.ask(&messages, readies).await?;
-    }
-    Ok(())
-}
 
 impl Session {
     fn state(&self) -> State {
@@ -243,17 +32,10 @@ impl Session {
             .sets
             .version
             .wrapping_add(self.track.statements.version());
-        let values = self.server.as_ref().map(|s| {
-            let carried = s
-                .params
-                .iter()
-                .filter(|(n, _)| BY_VALUE.contains(&n.as_str()));
-            carried.cloned().collect()
-        });
         State {
             version,
             sets: self.track.sets.replay().map(str::to_owned).collect(),
-            values: values.unwrap_or_default(),
+            values: self.told_parameters().to_vec(),
             statements: self.track.statements.named().cloned().collect(),
             unnamed: self.track.statements.unnamed().cloned(),
             warm: Vec::new(),
@@ -261,11 +43,15 @@ impl Session {
         }
     }
 
+    /// Parameters as the client was last told them, also while there is no server.
+    fn told_parameters(&self) -> &[(String, String)] {
+        self.server.as_ref().map_or(&self.told, |s| &s.params)
+    }
+
     /// Texts that can be explained: single statements that read or write rows.
     fn warm(&self) -> Vec<String> {
-        let policy = &self.group.settings.policy;
         let plain = |text: &&[u8]| {
-            let judged = super::classify::judge(text, policy);
+            let judged = judge(text, self.track.reported, &self.eyes);
             let [statement] = judged.statements.as_slice() else {
                 return false;
             };
@@ -275,16 +61,6 @@ impl Session {
         let texts = self.track.recent().into_iter().filter(plain);
         texts
             .map(|t| String::from_utf8_lossy(t).into_owned())
-            .collect()
-    }
-
-    /// Why the session cannot be moved, as far as it is known.
-    fn pins(&self) -> Vec<String> {
-        self.track
-            .sets
-            .pins()
-            .cloned()
-            .chain(self.track.statements.pin())
             .collect()
     }
 
@@ -306,7 +82,9 @@ impl Session {
             self.drop_ready();
         }
         let at_hand = self.server.as_ref().is_some_and(have) || self.ready.is_some();
-        if at_hand || self.ahead.is_some() || !self.pins().is_empty() {
+        // What it has is asked first: replayed twice, it would cost more than it saves.
+        let unasked = self.stock_wanted && self.server.is_some();
+        if at_hand || unasked || self.ahead.is_some() || self.pinned() {
             return;
         }
         self.ahead = Some(tokio::spawn(prepare(
@@ -337,14 +115,10 @@ impl Session {
         if self.server.is_some() && !self.stale() {
             return self.lower().await;
         }
-        if self.server.is_some() && (!self.track.watched || self.track.may_be_pinned) {
-            self.look_for_pins().await?;
-        }
-        self.track.watched = false;
+        self.take_stock().await?;
         let region = self.group.targets.accepted().region.clone();
         if let Some(pin) = self.pins().first() {
-            self.handle.set_pins(self.pins());
-            return Err(self.unmovable(&region, pin));
+            return Err(self.unmovable(&region, &pin.reason));
         }
         self.handle.set_state(SessionState::Moving);
         let started = Instant::now();
@@ -421,7 +195,7 @@ impl Session {
         ready.server.leg.check_alive().await?;
         let now = self.state();
         let mut unnamed = ready.unnamed.take();
-        if ready.version != now.version {
+        if ready.version != Some(now.version) {
             unnamed = None;
             let mut discard = Vec::new();
             query(&mut discard, "DISCARD ALL");
@@ -435,15 +209,18 @@ impl Session {
         self.handle.set_walled(false);
         self.handle.set_ahead(None, 0);
         self.last_words = None;
+        self.track.moved();
         let Some(new) = &self.server else {
             return Ok(());
         };
         self.handle
             .set_backend(Some((new.target.region.clone(), new.pid)));
-        let told = old.as_ref().map(|o| o.params.clone()).unwrap_or_default();
+        self.track.reported = new.reading();
+        let lost = std::mem::take(&mut self.told);
+        let told = old.as_ref().map_or(&lost, |o| &o.params);
         for (name, value) in &new.params {
             let known = told.iter().any(|(n, v)| n == name && v == value);
-            if !known && !VIRTUAL.contains(&name.as_str()) && !told.is_empty() {
+            if !known && !VIRTUAL.contains(&name.as_str()) {
                 parameter(self.client.queue(), name, value);
             }
         }
@@ -469,31 +246,26 @@ impl Session {
         replayed: Option<Arc<Prepared>>,
     ) -> Result<(), MoveError> {
         let mut messages = Vec::new();
-        let mut readies = 0;
+        let listens = self.track.sets.listens.len();
         for channel in &self.track.sets.listens {
-            query(
-                &mut messages,
-                &format!("LISTEN \"{}\"", channel.replace('"', "\"\"")),
-            );
-            readies += 1;
+            let quoted = channel.replace('"', "\"\"");
+            query(&mut messages, &format!("LISTEN \"{quoted}\""));
         }
-        let listens = !self.track.sets.listens.is_empty();
-        let unnamed = self.track.statements.unnamed().and_then(|p| p.frame());
-        // Parsed ahead already, and no simple query in between has destroyed it.
-        let there = !listens && replayed.as_ref().and_then(|p| p.frame()) == unnamed;
-        if let Some(frame) = unnamed.filter(|_| !there) {
-            messages.extend_from_slice(frame);
-            put(&mut messages, b'S', &[]);
-            readies += 1;
-        }
-        if readies == 0 {
-            return Ok(());
-        }
-        let answer = server.ask(&messages, readies).await?;
-        if let Some((sqlstate, message)) = answer.error {
+        if listens > 0
+            && let Some((sqlstate, message)) = server.ask(&messages, listens).await?.error
+        {
             return Err(MoveError::Replay { sqlstate, message });
         }
-        if !self.track.sets.listens.is_empty() {
+        let unnamed = self.track.statements.unnamed().and_then(|p| p.frame());
+        // Parsed ahead already, and no simple query in between has destroyed it.
+        let there = listens == 0 && replayed.as_ref().and_then(|p| p.frame()) == unnamed;
+        if let Some(frame) = unnamed.filter(|_| !there) {
+            let mut parse = frame.to_vec();
+            put(&mut parse, b'S', &[]);
+            // As with the named ones: what cannot be prepared any more could not be executed either.
+            server.ask(&parse, 1).await?;
+        }
+        if listens > 0 {
             let notice = Report {
                 severity: "NOTICE",
                 sqlstate: "00000".into(),
@@ -503,26 +275,6 @@ impl Session {
             };
             notice.notice(self.client.queue());
         }
-        Ok(())
-    }
-
-    /// The session cannot be moved, as far as it is known.
-    pub(crate) fn pinned(&self) -> bool {
-        !self.pins().is_empty()
-    }
-
-    /// Asks the server for what pins the session there.
-    pub(crate) async fn look_for_pins(&mut self) -> Result<(), End> {
-        self.pins_wanted = false;
-        self.track.watched = true;
-        self.track.may_be_pinned = false;
-        let mut message = Vec::new();
-        query(&mut message, PINS);
-        let found = self.question(&message, 1).await?;
-        for reason in found.into_iter().flat_map(|a| a.rows).flatten() {
-            self.track.sets.pin_found(reason);
-        }
-        self.handle.set_pins(self.pins());
         Ok(())
     }
 

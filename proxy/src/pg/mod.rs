@@ -3,11 +3,12 @@
 //! `listener` accepts, `startup` reads what a client wants, `begin` logs in upstream, `session` is
 //! the loop. `relay` moves the bytes and takes a permit before the first byte of a group;
 //! `track` knows what is in flight. While fenced, `careful` takes groups one by one, `decide` says
-//! what happens to each, `wall` has PostgreSQL refuse what was misjudged, `migrate` moves the
-//! session, `lost` deals with a peer that is gone. What clients are told is in `refuse`.
+//! what happens to each, `wall` has PostgreSQL refuse what was misjudged. `stock` finds out what a session
+//! has, `replay` logs in elsewhere with it, `migrate` moves the session there, `lost` deals with a peer that is gone. What clients are told is in `refuse`.
 
 mod begin;
 mod careful;
+pub mod catalog;
 pub mod classify;
 mod decide;
 mod frame;
@@ -20,8 +21,10 @@ mod message;
 mod migrate;
 mod refuse;
 mod relay;
+mod replay;
 mod server;
 mod session;
 mod startup;
+mod stock;
 mod track;
 mod wall;

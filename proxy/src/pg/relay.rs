@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use super::decide::{Extent, GROUP, extent};
 use super::frame::{HEADER, PARSE_KEPT, head, is_client_tag};
 use super::leg::{SCRATCH, with_scratch};
-use super::migrate::{MoveError, Ready};
+use super::replay::{MoveError, Ready};
 use super::session::Session;
 use super::track::window;
 use crate::gate::{Lane, Permit, Phase, Turn as HoldTurn};
@@ -244,7 +244,7 @@ impl Session {
 
     fn see_ready(&mut self, frame: &[u8]) -> Seen {
         let status = frame.get(HEADER).copied().unwrap_or(b'I');
-        self.track.ready(status, &self.group.settings.policy);
+        self.track.ready(status, &self.eyes);
         if self.track.quiescent() {
             self.sealed = false;
             self.release();

@@ -4,6 +4,7 @@
 
 use std::io;
 
+use super::classify::Reading;
 use super::frame::HEADER;
 use super::leg::Leg;
 use super::message::{body, parameter_of, report_field};
@@ -66,6 +67,14 @@ impl Server {
             .iter()
             .find(|(n, _)| n == name)
             .map(|(_, v)| v.as_str())
+    }
+
+    /// How it reads statement texts, as far as it reported that.
+    pub(crate) fn reading(&self) -> Reading {
+        Reading::reported(
+            self.param("standard_conforming_strings"),
+            self.param("client_encoding"),
+        )
     }
 
     /// Sends messages of our own that end in `readies` ReadyForQuery, and waits for the answers.

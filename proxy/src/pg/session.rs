@@ -13,11 +13,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
 use super::careful::Kept;
+use super::classify::Eyes;
 use super::leg::Leg;
 use super::message::Report;
-use super::migrate::{MoveError, Ready};
 use super::refuse;
 use super::relay::Turn;
+use super::replay::{MoveError, Ready};
 use super::server::Server;
 use super::track::{Track, Tx};
 use super::wall::Wall;
@@ -57,6 +58,8 @@ pub(crate) enum Virtual {
 /// Everything a session owns.
 pub(crate) struct Session {
     pub(crate) group: Arc<Group>,
+    /// What its texts are judged with.
+    pub(crate) eyes: Eyes,
     pub(crate) handle: SessionGuard,
     pub(crate) watch: Watch,
     /// Startup parameters of the client, as they are sent upstream.
@@ -69,8 +72,10 @@ pub(crate) struct Session {
     pub(crate) look: Look,
     /// The targets' version when this session last took notice.
     pub(crate) targets_seen: u64,
-    /// A candidate was named: the server is to be asked what pins the session.
-    pub(crate) pins_wanted: bool,
+    /// A candidate was named: the server is to be asked what the session has.
+    pub(crate) stock_wanted: bool,
+    /// Parameters as the client was last told them, while there is no server to know them.
+    pub(crate) told: Vec<(String, String)>,
     /// Every group has to be judged: the gate is not simply open, or the server is not the target.
     pub(crate) careful: bool,
     pub(crate) wall: Wall,
@@ -153,9 +158,8 @@ impl Session {
         self.look = self.group.gate.look(Lane::Sql);
         let version = self.group.targets.version();
         if version != self.targets_seen {
-            // While still open: once the fence is there, the move must not wait for it.
-            let open = self.look.phase == Phase::Open && !self.stale();
-            self.pins_wanted = open && self.group.targets.candidate().is_some();
+            self.track.watched = self.group.targets.candidate().is_some();
+            self.stock_wanted = self.track.watched && !self.stale();
         }
         self.targets_seen = version;
         self.recheck();
@@ -195,8 +199,8 @@ impl Session {
         // A group that was admitted and is not sent yet is not among those in flight: its permit
         // stays, or it would go out behind the fence without one.
         if fell && self.permit.is_some() && self.track.tx == Tx::Idle && !self.passing {
-            let policy = &self.group.settings.policy;
-            if !self.track.copy_in && self.track.in_flight().all(|g| g.provably_reads(policy)) {
+            let eyes = &self.eyes;
+            if !self.track.copy_in && self.track.in_flight().all(|g| g.provably_reads(eyes)) {
                 self.release();
             }
         }

@@ -6,9 +6,10 @@
 //! The wall is raised by SET and not as a startup option: what a RESET would restore stays the
 //! client's own, and each reset is followed by raising it again before anything else is sent.
 
+use super::classify::{Kind, judge};
 use super::frame::head;
 use super::frame::put;
-use super::message::{body, parameter_of, parse_head, query, report_field};
+use super::message::{body, own, parameter_of, parse_head, query, report_field};
 use super::relay::Seen;
 use super::session::{End, Session};
 use super::track::Tx;
@@ -66,12 +67,13 @@ impl Session {
             return self.track.synced();
         }
         // Nothing of ours may be hit by a cancel that is on its way.
-        if self.server.is_none() || self.cancelling.is_some() {
+        if self.cancelling.is_some() {
             return false;
         }
-        if self.pins_wanted && self.track.quiescent() && !self.passing {
+        if self.stock_due() {
             return true;
         }
+        let Some(_) = &self.server else { return false };
         if !self.careful || !self.track.answered() || self.passing {
             return false;
         }
@@ -96,7 +98,10 @@ impl Session {
             }
             let fenced = self.look.phase != Phase::Open;
             match self.track.tx {
-                Tx::Idle if self.pins_wanted => self.look_for_pins().await?,
+                Tx::Idle if self.stock_due() => {
+                    self.take_stock().await?;
+                    self.log_in_ahead();
+                }
                 Tx::Idle if fenced => self.raise().await?,
                 Tx::Idle if self.stale() => self.get_to_target().await?,
                 Tx::Idle => self.lower().await?,
@@ -110,7 +115,7 @@ impl Session {
 
     async fn raise(&mut self) -> Result<(), End> {
         let mut message = Vec::new();
-        query(&mut message, RAISE);
+        own(&mut message, RAISE);
         self.kept.after.rewall = false;
         // Before the question is sent: its own ParameterStatus is not the client's to see.
         self.wall.up = true;
@@ -133,11 +138,11 @@ impl Session {
             return Ok(());
         }
         let mut message = Vec::new();
-        let own = [NAME, "session characteristics"];
-        query(&mut message, &format!("RESET {NAME}"));
+        let names = [NAME, "session characteristics"];
+        own(&mut message, &format!("RESET {NAME}"));
         let mut readies = 1;
-        for text in self.track.sets.texts_of(&own) {
-            query(&mut message, text);
+        for text in self.track.sets.texts_of(&names) {
+            own(&mut message, text);
             readies += 1;
         }
         self.handle.set_walled(false);
@@ -152,8 +157,8 @@ impl Session {
         let mut message = Vec::new();
         // The second statement takes a snapshot, after which PostgreSQL lets nothing make the
         // transaction read-write again but going back to a savepoint.
-        query(&mut message, "SET LOCAL transaction_read_only = on");
-        query(
+        own(&mut message, "SET LOCAL transaction_read_only = on");
+        own(
             &mut message,
             "SELECT pg_catalog.pg_current_xact_id_if_assigned()::text",
         );
@@ -232,6 +237,7 @@ impl Session {
         };
         if let Some(server) = &mut self.server {
             server.note(name, value);
+            self.track.reported = server.reading();
         }
         if name == "in_hot_standby" {
             return Seen::Swallow;
@@ -323,11 +329,10 @@ impl Session {
         let Some(text) = self.wall.wish.take() else {
             return;
         };
-        let policy = &self.group.settings.policy;
-        let judged = super::classify::judge(text.as_bytes(), policy);
+        let judged = judge(text.as_bytes(), self.track.reported, &self.eyes);
         match judged.statements.first().map(|s| &s.kind) {
-            Some(super::classify::Kind::Reset { .. }) => self.track.sets.unset(NAME),
-            Some(super::classify::Kind::SetSessionCharacteristics { .. }) => {
+            Some(Kind::Reset { .. }) => self.track.sets.unset(NAME),
+            Some(Kind::SetSessionCharacteristics { .. }) => {
                 self.track.sets.unset(NAME);
                 self.track.sets.set("session characteristics", &text);
             }

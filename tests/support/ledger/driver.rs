@@ -9,6 +9,7 @@ use tokio_postgres::{Client, Config, Error, NoTls, Statement};
 use super::op::{Failure, Sent};
 use super::session::{Endpoint, Who};
 use super::shape::Shape;
+use super::stateful;
 
 /// A login that takes longer is as good as refused.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -20,6 +21,15 @@ pub(super) struct Driver {
     prepared: Option<Statement>,
     /// Ends with the connection; its error is the server's last word.
     connection: JoinHandle<Option<String>>,
+}
+
+/// Ends a transaction that failed before its COMMIT.
+pub(super) async fn rolled_back(client: &Client, error: &Error) -> Failure {
+    let mut failure = Failure::of(error, Sent::No);
+    if !failure.lost {
+        failure.lost = client.batch_execute("ROLLBACK").await.is_err();
+    }
+    failure
 }
 
 impl Driver {
@@ -55,7 +65,11 @@ impl Driver {
                     .await
                     .map_err(never)?;
             }
-            _ => {}
+            shape => {
+                if let Some(sql) = stateful::setup(shape, who) {
+                    driver.client.batch_execute(&sql).await.map_err(never)?;
+                }
+            }
         }
         Ok(driver)
     }
@@ -68,6 +82,11 @@ impl Driver {
         let result = match who.shape {
             Shape::Transaction => self.transaction(who, seq).await,
             Shape::ReadOnlyTransaction => self.read_only(seq).await,
+            Shape::Paused
+            | Shape::Settings
+            | Shape::SqlPrepared
+            | Shape::Listener
+            | Shape::Cursor => stateful::run(&self.client, who, seq).await,
             _ => self
                 .statement(who, seq)
                 .await
@@ -150,11 +169,7 @@ impl Driver {
     }
 
     async fn rolled_back(&self, error: &Error) -> Failure {
-        let mut failure = Failure::of(error, Sent::No);
-        if !failure.lost {
-            failure.lost = self.client.batch_execute("ROLLBACK").await.is_err();
-        }
-        failure
+        rolled_back(&self.client, error).await
     }
 
     /// The code with which the server ended the connection.

@@ -47,6 +47,14 @@ impl Plan {
             shapes,
         }
     }
+
+    /// The same with a client of every shape whose session has something to lose.
+    #[must_use]
+    pub fn mixed(endpoint: Endpoint) -> Self {
+        let mut plan = Self::new(endpoint);
+        plan.shapes.extend(Shape::STATEFUL);
+        plan
+    }
 }
 
 /// A running load. Dropping it cuts all clients off.

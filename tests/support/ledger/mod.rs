@@ -17,6 +17,7 @@ mod report;
 mod rows;
 mod session;
 mod shape;
+mod stateful;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -41,6 +42,9 @@ pub const USER: &str = "app";
 /// The application's database.
 pub const DATABASE: &str = "app";
 
+/// The role that a client of shape `settings` writes in.
+pub(crate) const WRITER: &str = "app_writer";
+
 /// The tables on a cluster, and a count of the loads that ran on them.
 #[derive(Debug)]
 pub struct Ledger {
@@ -58,12 +62,15 @@ impl Ledger {
         primary
             .query(&format!("CREATE DATABASE {DATABASE} OWNER {USER}"))
             .await?;
+        primary.query(&format!("CREATE ROLE {WRITER}")).await?;
+        primary.query(&format!("GRANT {WRITER} TO {USER}")).await?;
         let client = primary.connect(SUPERUSER, DATABASE).await?;
         client
             .batch_execute(&format!(
                 "SET ROLE {USER}; SET search_path = public;
                  RESET ROLE; GRANT ALL ON SCHEMA public TO {USER}; SET ROLE {USER};
                  CREATE TABLE ledger (run int4, shape int2, client int2, seq int4, part int2);
+                 GRANT INSERT ON ledger TO {WRITER};
                  CREATE TABLE ledger_page (id int4 PRIMARY KEY, body text);
                  INSERT INTO ledger_page SELECT i, repeat('x', 100) FROM generate_series(0, 9) i"
             ))

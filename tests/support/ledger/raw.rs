@@ -1,4 +1,4 @@
-//! Sessions of the shapes that need the wire itself: pipelined and COPY.
+//! Sessions of the shapes that need the wire itself: pipelined, COPY, and the unnamed statement.
 
 use std::time::Instant;
 
@@ -12,21 +12,45 @@ use super::wire::{Wire, error, put_text};
 /// Syncs sent before the first answer is read.
 const GROUPS: i32 = 3;
 
+/// The INSERT of these clients; its parameters come as text.
+fn insert(who: &Who) -> String {
+    let (run, shape, client) = (who.run, who.shape.code(), who.client);
+    format!("INSERT INTO ledger VALUES ({run}, {shape}, {client}, $1::int4, $2::int2)")
+}
+
+fn parse(wire: &mut Wire, sql: &str) {
+    wire.put(b'P', |body| {
+        body.put_u8(0); // the unnamed statement
+        put_text(body, sql);
+        body.put_i16(0);
+    });
+}
+
+/// Parses the unnamed statement, once for the connection.
+pub(super) async fn parse_unnamed(wire: &mut Wire, who: &Who) -> Result<(), Failure> {
+    parse(wire, &insert(who));
+    wire.put(b'S', |_| {});
+    let gone = |_| Failure::lost(None, Sent::No);
+    wire.send().await.map_err(gone)?;
+    wire.until_ready().await
+}
+
+/// Executes the statement that was parsed at the beginning.
+pub(super) async fn execute_unnamed(wire: &mut Wire, seq: i32) -> Result<(), Failure> {
+    bind_and_execute(wire, [seq.to_string(), "0".to_owned()]);
+    wire.put(b'S', |_| {});
+    let gone = |_| Failure::lost(None, Sent::Maybe);
+    wire.send().await.map_err(gone)?;
+    wire.until_ready().await
+}
+
 /// Sends some groups of Parse, several Bind and Execute, and Sync in one go, then reads the
 /// answers. Each group is a transaction of its own, hence an operation of its own.
 pub(super) async fn pipelined(wire: &mut Wire, who: &Who, seq: i32) -> Vec<Step> {
-    let (shape, client) = (who.shape.code(), who.client);
-    let sql = format!(
-        "INSERT INTO ledger VALUES ({}, {shape}, {client}, $1::int4, $2::int2)",
-        who.run
-    );
+    let sql = insert(who);
     let seqs: Vec<i32> = (seq..seq + GROUPS).collect();
     for seq in &seqs {
-        wire.put(b'P', |body| {
-            body.put_u8(0); // the unnamed statement
-            put_text(body, &sql);
-            body.put_i16(0);
-        });
+        parse(wire, &sql);
         for part in 0..Shape::Pipelined.rows() {
             bind_and_execute(wire, [seq.to_string(), part.to_string()]);
         }

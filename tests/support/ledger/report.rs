@@ -67,6 +67,7 @@ impl Report {
             quiet_write_ms: gaps(ops, &Shape::WRITERS, before).worst,
             shapes: Shape::WRITERS
                 .into_iter()
+                .chain(Shape::STATEFUL)
                 .chain(Shape::READERS)
                 .filter_map(|shape| ShapeReport::new(ops, shape, window))
                 .collect(),

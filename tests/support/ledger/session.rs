@@ -61,14 +61,18 @@ pub(super) enum Session {
 
 impl Session {
     pub(super) async fn connect(endpoint: &Endpoint, who: &Who) -> Result<Self, Failure> {
-        if matches!(who.shape, Shape::Pipelined | Shape::Copy) {
+        if matches!(who.shape, Shape::Pipelined | Shape::Copy | Shape::Unnamed) {
             let name = who.to_string();
             let params = [
                 ("user", endpoint.user.as_str()),
                 ("database", &endpoint.database),
                 ("application_name", &name),
             ];
-            return Wire::connect(endpoint.port, &params).await.map(Self::Raw);
+            let mut wire = Wire::connect(endpoint.port, &params).await?;
+            if who.shape == Shape::Unnamed {
+                raw::parse_unnamed(&mut wire, who).await?;
+            }
+            return Ok(Self::Raw(wire));
         }
         Driver::connect(endpoint, who)
             .await
@@ -82,6 +86,7 @@ impl Session {
             Self::Raw(wire) if who.shape == Shape::Pipelined => {
                 return raw::pipelined(wire, who, seq).await;
             }
+            Self::Raw(wire) if who.shape == Shape::Unnamed => raw::execute_unnamed(wire, seq).await,
             Self::Raw(wire) => raw::copy(wire, who, seq).await,
             Self::Driver(driver) => driver.run(who, seq).await,
         };

@@ -26,6 +26,18 @@ pub enum Shape {
     Read,
     /// SELECT in a READ ONLY transaction.
     ReadOnlyTransaction,
+    /// BEGIN, SELECT, a pause, INSERT, a pause, INSERT, COMMIT.
+    Paused,
+    /// Writes only while its settings and its role are as it set them.
+    Settings,
+    /// `EXECUTE` of what `PREPARE` of SQL made once.
+    SqlPrepared,
+    /// Writes only while it listens to what it listened to once.
+    Listener,
+    /// A cursor inside a transaction, with a write between two fetches.
+    Cursor,
+    /// The unnamed statement, parsed once and executed ever after.
+    Unnamed,
 }
 
 impl Shape {
@@ -39,13 +51,23 @@ impl Shape {
         Self::AsyncCommit,
         Self::Copy,
     ];
+    /// Shapes that write and rest on what their session has; one that lost it writes nothing and
+    /// says so. They are slow on purpose, so gaps are not measured by them.
+    pub const STATEFUL: [Self; 6] = [
+        Self::Paused,
+        Self::Settings,
+        Self::SqlPrepared,
+        Self::Listener,
+        Self::Cursor,
+        Self::Unnamed,
+    ];
     /// Shapes that only read.
     pub const READERS: [Self; 2] = [Self::Read, Self::ReadOnlyTransaction];
 
     /// Whether it writes.
     #[must_use]
     pub fn writes(self) -> bool {
-        Self::WRITERS.contains(&self)
+        Self::WRITERS.contains(&self) || Self::STATEFUL.contains(&self)
     }
 
     /// Whether its acknowledgements promise durability. One that gave up waiting for the disk has
@@ -59,8 +81,16 @@ impl Shape {
     #[must_use]
     pub const fn rows(self) -> i16 {
         match self {
-            Self::Simple | Self::Extended | Self::Prepared | Self::AsyncCommit => 1,
-            Self::Transaction => 2,
+            Self::Simple
+            | Self::Extended
+            | Self::Prepared
+            | Self::AsyncCommit
+            | Self::Settings
+            | Self::SqlPrepared
+            | Self::Listener
+            | Self::Cursor
+            | Self::Unnamed => 1,
+            Self::Transaction | Self::Paused => 2,
             Self::Pipelined => 3,
             Self::Copy => 4,
             Self::Read | Self::ReadOnlyTransaction => 0,
@@ -76,7 +106,8 @@ impl Shape {
     /// The shape of a number in the table.
     #[must_use]
     pub fn from_code(code: i16) -> Option<Self> {
-        Self::WRITERS.into_iter().find(|shape| shape.code() == code)
+        let mut all = Self::WRITERS.into_iter().chain(Self::STATEFUL);
+        all.find(|shape| shape.code() == code)
     }
 }
 
@@ -92,6 +123,12 @@ impl fmt::Display for Shape {
             Self::Copy => "copy",
             Self::Read => "read",
             Self::ReadOnlyTransaction => "read-only tx",
+            Self::Paused => "paused tx",
+            Self::Settings => "settings",
+            Self::SqlPrepared => "sql prepared",
+            Self::Listener => "listener",
+            Self::Cursor => "cursor",
+            Self::Unnamed => "unnamed",
         })
     }
 }

@@ -1,6 +1,6 @@
 //! `sessions`: who is connected, and what keeps a session from moving.
 
-use writefence_admin::api::{ApiError, Exit, Session, SessionList};
+use writefence_admin::api::{ApiError, Exit, Moves, Session, SessionList};
 use writefence_admin::client::ClientError;
 
 use crate::context::Context;
@@ -36,16 +36,16 @@ fn human(list: &SessionList) -> String {
     let mut rows = vec![titles.map(str::to_owned).to_vec()];
     rows[0].push("MOVES".to_owned());
     rows.extend(list.sessions.iter().map(row));
-    let pinned = list
-        .sessions
-        .iter()
-        .filter(|session| !session.movable)
-        .count();
+    let n = |how| list.sessions.iter().filter(|s| s.moves == how).count();
     format!(
-        "{}{} in group {}, {pinned} cannot move now\n",
+        "{}{} in group {}: {} move, {} with their state replayed, {} would be ended, {} busy\n",
         text::table(0, &rows),
         text::count(list.sessions.len() as u64, "session"),
-        list.group
+        list.group,
+        n(Moves::Movable),
+        n(Moves::Replayable),
+        n(Moves::MustEnd),
+        n(Moves::Unknown),
     )
 }
 
@@ -61,10 +61,11 @@ fn row(session: &Session) -> Vec<String> {
         text::known(session.pid),
         text::word(session.state),
         text::ms(session.since_ms),
-        if session.movable {
-            "yes".to_owned()
-        } else {
-            format!("no: {}", pins.join("; "))
+        match session.moves {
+            Moves::Movable => "yes".to_owned(),
+            Moves::Replayable => format!("yes, with {}", session.replays.join(", ")),
+            Moves::MustEnd => format!("NO: {}", pins.join("; ")),
+            Moves::Unknown => "busy: cannot be asked yet".to_owned(),
         },
     ]
 }

@@ -2,7 +2,7 @@
 //! with `--json`.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use writefence_admin::api::{Drain, Event, InFlight, Run, StepRecord, StepState, Timestamp};
+use writefence_admin::api::{Drain, Event, InFlight, Level, Run, StepRecord, StepState, Timestamp};
 
 use crate::out::Out;
 use crate::text;
@@ -78,6 +78,10 @@ impl View {
             .as_ref()
             .map_or("", |error| error.message.as_str());
         self.line(format!("  {word:<7}{name:<12} {took:>9}  {why}").trim_end());
+        // The price of the move, before it is paid.
+        for finding in step.findings.iter().filter(|f| f.level > Level::Pass) {
+            self.line(&format!("         {}: {}", finding.name, finding.sentence));
+        }
         self.shown.push(step.clone());
     }
 

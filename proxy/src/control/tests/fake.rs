@@ -364,6 +364,7 @@ impl World {
             gate: Gate::new(limits, boot.epoch()),
             targets: Arc::new(targets),
             sessions: Arc::new(Sessions::default()),
+            catalogs: Arc::default(),
             unknown: Arc::new(UnknownLedger::in_memory()),
             settings: front(),
             moves: Arc::new(Semaphore::new(1)),

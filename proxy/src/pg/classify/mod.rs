@@ -11,6 +11,7 @@
 
 mod decide;
 mod explain;
+mod eyes;
 mod finding;
 mod functions;
 mod kind;
@@ -25,6 +26,7 @@ mod walk;
 
 use std::ops::Range;
 
+pub use eyes::Eyes;
 pub use finding::{Finding, Verdict};
 pub use kind::{Access, Kind};
 pub use parse::{MAX_TEXT, Reading};
@@ -113,13 +115,8 @@ impl Statement {
     }
 }
 
-/// Judges `sql`, a text as it stands in a Query or Parse message without its terminating zero,
-/// of a session whose settings are not known. See [`judge_as`].
-pub fn judge(sql: &[u8], policy: &Policy) -> Judgement {
-    judge_as(sql, policy, Reading::default())
-}
-
-/// Judges `sql` the way a session with the settings in `reading` means it.
+/// Judges `sql`, a text as it stands in a Query or Parse message without its terminating zero, the
+/// way a session with the settings in `reading` means it.
 ///
 /// Costs about 1 µs per token on the calling thread: a text of more than a few KiB is better
 /// judged where it holds up no other session.
@@ -127,7 +124,8 @@ pub fn judge(sql: &[u8], policy: &Policy) -> Judgement {
 /// Never panics and never overflows a stack of 2 MB. A text that is longer than [`MAX_TEXT`], is
 /// not UTF-8, contains a zero byte, cannot be parsed or nests too deeply is one `Write` whose
 /// rule says which of these it was.
-pub fn judge_as(sql: &[u8], policy: &Policy, reading: Reading) -> Judgement {
+pub fn judge(sql: &[u8], reading: Reading, eyes: &Eyes) -> Judgement {
+    let policy = &eyes.policy;
     let text = match parse::readable(sql, reading) {
         Ok(text) => text,
         Err(rule) => return Judgement::refused(sql.len(), rule),

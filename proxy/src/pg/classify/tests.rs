@@ -12,12 +12,16 @@ const KNOWN: Reading = Reading {
     plain_ascii: Some(true),
 };
 
+fn eyes(policy: Policy) -> Eyes {
+    Eyes::without_catalog(policy, "a test")
+}
+
 fn verdict(sql: &str) -> Verdict {
-    judge_as(sql.as_bytes(), &Policy::default(), KNOWN).verdict()
+    judge(sql.as_bytes(), KNOWN, &eyes(Policy::default())).verdict()
 }
 
 fn only(sql: &[u8], policy: &Policy) -> Statement {
-    let mut statements = judge_as(sql, policy, KNOWN).statements;
+    let mut statements = judge(sql, KNOWN, &eyes(*policy)).statements;
     assert_eq!(statements.len(), 1, "{}", String::from_utf8_lossy(sql));
     statements.remove(0)
 }
@@ -81,7 +85,7 @@ fn every_table_row_holds() {
 #[test]
 fn an_empty_text_is_a_read() {
     for sql in ["", " \n", ";;;", "-- only a comment", "/* only */ ;"] {
-        let judgement = judge(sql.as_bytes(), &Policy::default());
+        let judgement = judge(sql.as_bytes(), Reading::default(), &eyes(Policy::default()));
         assert_eq!(judgement, Judgement::default(), "{sql}");
         assert_eq!(judgement.verdict(), Verdict::Read);
     }
@@ -90,7 +94,7 @@ fn an_empty_text_is_a_read() {
 #[test]
 fn statements_of_one_text_are_judged_one_by_one() {
     let sql = "SELECT 1; /* é */ BEGIN;\nDELETE FROM orders ;COMMIT AND CHAIN; SELECT f()";
-    let judgement = judge(sql.as_bytes(), &Policy::default());
+    let judgement = judge(sql.as_bytes(), Reading::default(), &eyes(Policy::default()));
     let seen: Vec<_> = judgement
         .statements
         .iter()
@@ -126,11 +130,15 @@ fn a_statement_cut_out_of_its_text_is_judged_the_same() {
         .collect();
     for pair in sql.chunks(3) {
         let text = format!("/* first; */ {} ; ", pair.join("\n;-- next\n  "));
-        let judgement = judge_as(text.as_bytes(), &Policy::default(), KNOWN);
+        let judgement = judge(text.as_bytes(), KNOWN, &eyes(Policy::default()));
         assert_eq!(judgement.statements.len(), pair.len(), "{text}");
         for mut statement in judgement.statements {
             let place = std::mem::replace(&mut statement.text, 0..0);
-            let mut again = judge_as(text[place.clone()].as_bytes(), &Policy::default(), KNOWN);
+            let mut again = judge(
+                text[place.clone()].as_bytes(),
+                KNOWN,
+                &eyes(Policy::default()),
+            );
             assert_eq!(again.statements.len(), 1, "{}", &text[place]);
             again.statements[0].text = 0..0;
             assert_eq!(again.statements[0], statement);
@@ -267,7 +275,7 @@ fn a_backslash_cannot_hide_a_statement() {
             standard_strings: standard,
             plain_ascii: Some(true),
         };
-        judge_as(sql, &Policy::default(), reading)
+        judge(sql, reading, &eyes(Policy::default()))
     };
     assert_eq!(at(Some(true)).verdict(), Verdict::Read);
     assert_eq!(at(Some(false)).statements.len(), 3);
@@ -287,7 +295,7 @@ fn a_character_cannot_swallow_a_backslash() {
             standard_strings: Some(true),
             plain_ascii: plain,
         };
-        judge_as(sql, &Policy::default(), reading)
+        judge(sql, reading, &eyes(Policy::default()))
             .statements
             .remove(0)
     };
@@ -378,7 +386,7 @@ fn depth_neither_aborts_nor_panics_on_a_small_stack() {
         for size in [1 << 10, 10 << 10, MAX_TEXT - 100, 100 << 10] {
             for sql in deep(size) {
                 let start = Instant::now();
-                let _ = judge(sql.as_bytes(), &Policy::default());
+                let _ = judge(sql.as_bytes(), Reading::default(), &eyes(Policy::default()));
                 if size > MAX_TEXT && !parse::is_costly(sql.as_bytes()) {
                     // Longer than what is ever parsed: the bound must not be what saves the stack.
                     let raw = parse::statements(&sql, pg_query::ParserOptions::DEFAULT);
@@ -441,7 +449,7 @@ fn damaged_texts_never_panic() {
                 _ => sql.truncate(at),
             }
         }
-        for statement in judge(&sql, &Policy::default()).statements {
+        for statement in judge(&sql, Reading::default(), &eyes(Policy::default())).statements {
             assert!(statement.text.end <= sql.len());
         }
     }

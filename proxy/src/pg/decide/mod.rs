@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::classify::{Access, Judgement, Kind, Policy, Statement, Verdict};
+use super::classify::{Access, Eyes, Judgement, Kind, Reading, Statement, Verdict, judge};
 use super::frame::{FrameError, PARSE_KEPT, head};
 use super::message::{bind_head, body, execute_head, parse_head};
 use super::track::{Prepared, Track, Tx};
@@ -60,8 +60,9 @@ pub(crate) struct View {
 }
 
 /// Reads a whole group. `track` resolves names that were prepared or bound before it.
-pub(crate) fn view(group: &[u8], track: &Track, policy: &Policy) -> View {
+pub(crate) fn view(group: &[u8], track: &Track, eyes: &Eyes) -> View {
     let mut view = View::default();
+    let mut reading = track.reading();
     let mut parsed: HashMap<&[u8], Arc<Prepared>> = HashMap::new();
     let mut bound: HashMap<&[u8], Option<Arc<Prepared>>> = HashMap::new();
     let mut at = 0;
@@ -75,12 +76,14 @@ pub(crate) fn view(group: &[u8], track: &Track, policy: &Policy) -> View {
                     .strip_suffix(b"\0")
                     .unwrap_or_else(|| body(frame));
                 view.runs
-                    .push((Arc::new(super::classify::judge(text, policy)), text.into()));
+                    .push((Arc::new(judge(text, reading, eyes)), text.into()));
             }
             b'F' => view.opaque = Some("function call"),
             b'P' => match parse_head(frame) {
                 Some((name, _)) if frame.len() <= PARSE_KEPT => {
-                    parsed.insert(name, Prepared::new(frame));
+                    parsed.insert(name, Prepared::new(frame, reading));
+                    // What runs before the next Parse may change how that one is read.
+                    reading = Reading::default();
                 }
                 Some((name, _)) => {
                     parsed.insert(name, Prepared::unkept());
@@ -94,7 +97,7 @@ pub(crate) fn view(group: &[u8], track: &Track, policy: &Policy) -> View {
                 }
                 None => view.opaque = Some("malformed Bind"),
             },
-            b'E' => view.execute(frame, &bound, track, policy),
+            b'E' => view.execute(frame, &bound, track, eyes),
             _ => {}
         }
     }
@@ -107,7 +110,7 @@ impl View {
         frame: &[u8],
         bound: &HashMap<&[u8], Option<Arc<Prepared>>>,
         track: &Track,
-        policy: &Policy,
+        eyes: &Eyes,
     ) {
         let Some(portal) = execute_head(frame) else {
             self.opaque = Some("malformed Execute");
@@ -119,7 +122,7 @@ impl View {
             .unwrap_or_else(|| track.statements.bound(portal));
         match prepared
             .as_ref()
-            .and_then(|p| Some((p.judgement(policy)?, p.text().into())))
+            .and_then(|p| Some((p.judgement(eyes)?, p.text().into())))
         {
             Some(run) => self.runs.push(run),
             None => self.opaque = Some("a portal whose statement is not known"),

@@ -76,7 +76,7 @@ fn check(now: Circumstances, sql: &str, expected: Short) {
         if !is_simple && (sql.contains(';') || expected == Short::Show) {
             continue;
         }
-        let view = view(&group, &Track::default(), &Policy::default());
+        let view = view(&group, &Track::default(), &Eyes::in_tests());
         let got = decide(&view, now);
         assert_eq!(short(&got), expected, "{sql} simple={is_simple}: {got:?}");
     }
@@ -187,12 +187,12 @@ fn scope_all_holds_reads_too_but_not_inside_a_transaction() {
 fn what_is_not_known_is_a_write() {
     let mut call = Vec::new();
     put(&mut call, b'F', &[&[0; 10]]);
-    let seen = view(&call, &Track::default(), &Policy::default());
+    let seen = view(&call, &Track::default(), &Eyes::in_tests());
     assert_eq!(short(&decide(&seen, IDLE)), Short::Write);
     let mut execute = Vec::new();
     put(&mut execute, b'E', &[b"p\0\0\0\0\0"]);
     put(&mut execute, b'S', &[]);
-    let seen = view(&execute, &Track::default(), &Policy::default());
+    let seen = view(&execute, &Track::default(), &Eyes::in_tests());
     assert_eq!(short(&decide(&seen, IDLE)), Short::Write);
 }
 

@@ -21,7 +21,7 @@ impl Track {
             b'P' => match parse_head(seen) {
                 Some((name, _)) => {
                     let prepared = if whole {
-                        Prepared::new(seen)
+                        Prepared::new(seen, self.reading())
                     } else {
                         Prepared::unkept()
                     };

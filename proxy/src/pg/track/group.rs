@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Prepared;
-use crate::pg::classify::{Judgement, Policy, Verdict, judge, rule};
+use super::spoken::{Spoken, spoken};
+use crate::pg::classify::{Eyes, Judgement, Reading, Verdict, judge, rule};
 
 /// Which messages make the group up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub(crate) enum Item {
 pub(crate) struct Group {
     pub(crate) shape: Shape,
     pub(crate) text: Vec<u8>,
+    /// How the server cuts the text into tokens.
+    pub(crate) reading: Reading,
     pub(crate) too_long: bool,
     pub(crate) items: Vec<Item>,
     pub(crate) parsed: usize,
@@ -39,6 +42,8 @@ pub(crate) struct Group {
     pub(crate) failed: bool,
     /// A command tag came that changes the session's state.
     pub(crate) notable: bool,
+    /// What its texts speak of, once it is answered.
+    pub(super) spoken: Spoken,
 }
 
 /// A buffer larger than this is given back rather than kept for reuse.
@@ -70,19 +75,35 @@ impl Group {
         };
     }
 
+    /// Looks through its texts for what tags do not tell; true when there is something to learn.
+    pub(super) fn tells(&mut self) -> bool {
+        let mut heard = match self.shape {
+            Shape::Query => spoken(&self.text),
+            Shape::Extended | Shape::Function | Shape::CopyEnd => Spoken::default(),
+        };
+        for item in &self.items {
+            if let Item::Execute(Some(prepared)) = item {
+                heard.set_config |= prepared.spoken().set_config;
+                heard.sequence |= prepared.spoken().sequence;
+            }
+        }
+        self.spoken = heard;
+        self.notable || heard != Spoken::default()
+    }
+
     /// The judgements of all that it runs; `None` where something is not known.
-    pub(crate) fn judgements(&self, policy: &Policy) -> Option<Vec<Arc<Judgement>>> {
+    pub(crate) fn judgements(&self, eyes: &Eyes) -> Option<Vec<Arc<Judgement>>> {
         match self.shape {
             Shape::Function => None,
             Shape::CopyEnd | Shape::CopySync => Some(Vec::new()),
             Shape::Query if self.too_long => None,
-            Shape::Query => Some(vec![Arc::new(judge(&self.text, policy))]),
+            Shape::Query => Some(vec![Arc::new(judge(&self.text, self.reading, eyes))]),
             Shape::Extended => self
                 .items
                 .iter()
                 .filter_map(|item| match item {
                     Item::Execute(prepared) => {
-                        Some(prepared.as_ref().and_then(|p| p.judgement(policy)))
+                        Some(prepared.as_ref().and_then(|p| p.judgement(eyes)))
                     }
                     Item::Parse(..) | Item::Close(_) => None,
                 })
@@ -91,15 +112,15 @@ impl Group {
     }
 
     /// True when nothing in it can change anything.
-    pub(crate) fn provably_reads(&self, policy: &Policy) -> bool {
-        self.judgements(policy)
+    pub(crate) fn provably_reads(&self, eyes: &Eyes) -> bool {
+        self.judgements(eyes)
             .is_some_and(|all| all.iter().all(|j| j.verdict() == Verdict::Read))
     }
 
     /// True when nothing in it can have left session state that only the server knows of: advisory
     /// locks, temporary tables. DML is taken not to, by its triggers as little as by itself.
-    pub(crate) fn leaves_nothing(&self, policy: &Policy) -> bool {
-        self.judgements(policy).is_some_and(|all| {
+    pub(crate) fn leaves_nothing(&self, eyes: &Eyes) -> bool {
+        self.judgements(eyes).is_some_and(|all| {
             let mut statements = all.iter().flat_map(|j| &j.statements);
             statements.all(|s| {
                 matches!(s.verdict, Verdict::Read | Verdict::Boundary) || s.rule == rule::DML

@@ -7,7 +7,9 @@
 
 mod feed;
 mod group;
+mod inventory;
 mod prepared;
+mod spoken;
 mod state;
 
 use std::collections::VecDeque;
@@ -15,10 +17,11 @@ use std::sync::Arc;
 
 pub(crate) use feed::window;
 pub(crate) use group::{Group, Item, Shape};
+pub(crate) use inventory::{Asked, Inventory, LAST_VALUE, question, set_config};
 pub(crate) use prepared::{Prepared, Statements};
 pub(crate) use state::{Effects, SessionSets};
 
-use super::classify::Policy;
+use super::classify::{Eyes, Reading};
 
 /// Most groups kept for reuse; beyond, their buffers are given back.
 const SPARE: usize = 4;
@@ -64,15 +67,18 @@ pub(crate) struct Track {
     pub(crate) copy_in: bool,
     /// Syncs sent into a COPY of the open group.
     copy_syncs: usize,
+    /// What the server last reported of how it reads texts.
+    pub(crate) reported: Reading,
     pub(crate) statements: Statements,
     pub(crate) sets: SessionSets,
     effects: Effects,
     recent: [Vec<u8>; RECENT],
     next_recent: usize,
-    /// Set while a move is near: groups that may have pinned the session are noticed.
+    /// Set while a move is near: groups are judged by whether they may have changed what the
+    /// server alone knows. Else any group is taken to.
     pub(crate) watched: bool,
     /// Such a group was answered since the server was last asked.
-    pub(crate) may_be_pinned: bool,
+    changed: bool,
 }
 
 impl Default for Track {
@@ -84,13 +90,14 @@ impl Default for Track {
             spare: Vec::new(),
             copy_in: false,
             copy_syncs: 0,
+            reported: Reading::default(),
             statements: Statements::default(),
             sets: SessionSets::default(),
             effects: Effects::default(),
             recent: Default::default(),
             next_recent: 0,
             watched: false,
-            may_be_pinned: false,
+            changed: false,
         }
     }
 }
@@ -111,6 +118,22 @@ impl Track {
         self.open.is_some()
     }
 
+    /// What the session has is known: there is nothing to ask the server for.
+    pub(crate) fn known(&self) -> bool {
+        !self.changed && !self.sets.unsure()
+    }
+
+    /// It is on another server, which has what was replayed.
+    pub(crate) fn moved(&mut self) {
+        self.changed = false;
+    }
+
+    /// The server told what the session has.
+    pub(crate) fn adopt(&mut self, told: Inventory, asked: Asked<'_>, eyes: &Eyes) {
+        self.changed = false;
+        told.adopt(asked, &mut self.sets, &mut self.statements, eyes);
+    }
+
     /// Nothing is unanswered and no transaction is open: the session may be moved.
     pub(crate) fn quiescent(&self) -> bool {
         self.answered() && self.tx == Tx::Idle
@@ -129,9 +152,20 @@ impl Track {
         self.sent.iter().filter(|g| g.is_one()).count()
     }
 
+    /// How a text that goes out now will be read. What is still unanswered may change that.
+    pub(crate) fn reading(&self) -> Reading {
+        if self.answered() {
+            self.reported
+        } else {
+            Reading::default()
+        }
+    }
+
     fn fresh(&mut self, shape: Shape) -> Group {
+        let reading = self.reading();
         let mut group = self.spare.pop().unwrap_or_default();
         group.shape = shape;
+        group.reading = reading;
         group
     }
 
@@ -333,7 +367,7 @@ impl Track {
     }
 
     /// ReadyForQuery came: the front group's outcome is known.
-    pub(crate) fn ready(&mut self, status: u8, policy: &Policy) {
+    pub(crate) fn ready(&mut self, status: u8, eyes: &Eyes) {
         self.copy_in = false;
         self.drop_copy_ends();
         let tx = Tx::of(status);
@@ -347,21 +381,14 @@ impl Track {
         self.drop_copy_ends();
         if let Some(mut group) = answered {
             self.statements.settle(&group);
-            if group.notable {
-                self.effects.apply(
-                    &group,
-                    self.tx,
-                    policy,
-                    &mut self.sets,
-                    &mut self.statements,
-                );
+            if group.tells() {
+                self.effects
+                    .apply(&group, self.tx, eyes, &mut self.sets, &mut self.statements);
             }
             if tx == Tx::Idle {
                 self.effects.end_of_transaction();
             }
-            if self.watched {
-                self.may_be_pinned |= !group.leaves_nothing(policy);
-            }
+            self.changed |= !self.watched || !group.leaves_nothing(eyes);
             if self.spare.len() < SPARE && group.reusable() {
                 self.remember(&mut group);
                 group.clear();

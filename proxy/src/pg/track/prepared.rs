@@ -5,10 +5,11 @@
 //! their transaction.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::spoken::{Spoken, spoken};
 use super::{Group, Item};
-use crate::pg::classify::{Judgement, Policy, judge};
+use crate::pg::classify::{Eyes, Judgement, Reading, judge};
 use crate::pg::message::parse_head;
 
 /// All Parse messages a session keeps, in bytes; a session beyond it cannot be moved.
@@ -19,15 +20,21 @@ const KEPT: usize = 4 * 1024 * 1024;
 pub(crate) struct Prepared {
     /// The whole message; empty when it was too long to keep.
     frame: Box<[u8]>,
-    judgement: OnceLock<Option<Arc<Judgement>>>,
+    spoken: Spoken,
+    /// How the server read its text when it was parsed; that is not done again.
+    reading: Reading,
+    /// The judgement, and the generation of the catalog it was made with.
+    judged: Mutex<Option<(u64, Arc<Judgement>)>>,
 }
 
 impl Prepared {
     /// Of a Parse message that is there whole.
-    pub(crate) fn new(frame: &[u8]) -> Arc<Self> {
+    pub(crate) fn new(frame: &[u8], reading: Reading) -> Arc<Self> {
         Arc::new(Self {
             frame: frame.into(),
-            judgement: OnceLock::new(),
+            spoken: parse_head(frame).map_or_else(Spoken::default, |(_, text)| spoken(text)),
+            reading,
+            judged: Mutex::default(),
         })
     }
 
@@ -35,7 +42,9 @@ impl Prepared {
     pub(crate) fn unkept() -> Arc<Self> {
         Arc::new(Self {
             frame: Box::default(),
-            judgement: OnceLock::new(),
+            spoken: Spoken::default(),
+            reading: Reading::default(),
+            judged: Mutex::default(),
         })
     }
 
@@ -49,12 +58,32 @@ impl Prepared {
         parse_head(&self.frame).map_or(b"", |(_, text)| text)
     }
 
-    /// Its judgement; `None` when its text is not known.
-    pub(crate) fn judgement(&self, policy: &Policy) -> Option<Arc<Judgement>> {
-        self.judgement
-            .get_or_init(|| parse_head(&self.frame).map(|(_, text)| Arc::new(judge(text, policy))))
-            .clone()
+    /// What its text speaks of.
+    pub(super) fn spoken(&self) -> Spoken {
+        self.spoken
     }
+
+    /// Its judgement; `None` when its text is not known. It is made once for each catalog: a
+    /// function in it may have been replaced.
+    pub(crate) fn judgement(&self, eyes: &Eyes) -> Option<Arc<Judgement>> {
+        let (_, text) = parse_head(&self.frame)?;
+        // Asked for before judging: a catalog that is replaced meanwhile costs one more judging.
+        let generation = eyes.generation();
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, judgement)) = &*judged
+            && *of == generation
+        {
+            return Some(Arc::clone(judgement));
+        }
+        let judgement = Arc::new(judge(text, self.reading, eyes));
+        *judged = Some((generation, Arc::clone(&judgement)));
+        Some(judgement)
+    }
+}
+
+/// A name as PostgreSQL keeps it: names of prepared statements are cut to NAMEDATALEN.
+fn cut(name: &[u8]) -> &[u8] {
+    name.get(..63).unwrap_or(name)
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +115,18 @@ impl Statements {
         } else {
             self.named.get(name).cloned()
         }
+    }
+
+    /// Whether a statement of this name, as the server cuts names, is kept here.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.named.keys().any(|n| cut(n) == name.as_bytes())
+    }
+
+    /// Forgets named statements that the server does not have.
+    pub(super) fn keep_only(&mut self, names: &[String]) {
+        let gone = |n: &[u8]| !names.iter().any(|name| cut(n) == name.as_bytes());
+        let gone: Vec<_> = self.named.keys().filter(|n| gone(n)).cloned().collect();
+        gone.iter().for_each(|name| self.remove(name));
     }
 
     /// The named statements in no order, as they have to be sent again.

@@ -2,12 +2,16 @@
 //!
 //! Learned from command tags: only a group whose tag says SET, LISTEN, … is parsed, once it is
 //! answered, and only the statements that completed take effect. A transaction's settings take
-//! effect with its COMMIT. The statements' own texts are replayed, never a guess at their values.
+//! effect with its COMMIT. What texts cannot tell is asked of the server when a move is near, and
+//! its answer (`inventory`) replaces what was learned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::inventory::set_config;
+use super::spoken::{Call, calls};
 use super::{Group, Item, Shape, Statements, Tx};
-use crate::pg::classify::{Judgement, Kind, Policy, judge};
+use crate::pg::classify::{Eyes, Judgement, Kind, judge};
+use crate::sessions::Pin;
 
 /// True for command tags after which a session may have other state than before.
 pub(crate) fn is_notable(tag: &[u8]) -> bool {
@@ -32,11 +36,20 @@ pub(crate) fn is_notable(tag: &[u8]) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SessionSets {
     /// Name and statement text, oldest first; a name stands once.
-    sets: Vec<(String, String)>,
+    pub(super) sets: Vec<(String, String)>,
     /// Channels listened to.
     pub(crate) listens: Vec<String>,
-    /// Why the session cannot be moved, learned from what it ran.
-    pins: BTreeMap<&'static str, String>,
+    /// What may keep the session from moving, as far as what it ran tells: it may be gone by now,
+    /// which only the server knows.
+    suspected: BTreeMap<&'static str, String>,
+    /// What keeps it from moving, as the server said.
+    pub(super) found: Vec<Pin>,
+    /// Custom parameters that it set without SET: their names, since no list of the server's has them.
+    named: BTreeSet<String>,
+    /// It set a parameter whose name its text does not tell.
+    nameless: bool,
+    /// It reads its own sequence values, which only its server has.
+    reads_sequences: bool,
     /// Rises with every change, so that a login made ahead knows whether it is stale.
     pub(crate) version: u64,
 }
@@ -69,24 +82,60 @@ impl SessionSets {
         self.version += 1;
     }
 
-    /// Why the session cannot be moved.
-    pub(crate) fn pins(&self) -> impl Iterator<Item = &String> {
-        self.pins.values()
+    /// Why the session cannot be moved, as far as is known.
+    pub(crate) fn pins(&self) -> impl Iterator<Item = Pin> {
+        let nameless = self.nameless.then(|| Pin {
+            kind: "custom_parameter",
+            reason: "it called set_config with a parameter whose name is not in the text"
+                .to_owned(),
+        });
+        let suspected = self.suspected.iter().map(|(kind, reason)| Pin {
+            kind,
+            reason: reason.clone(),
+        });
+        self.found.iter().cloned().chain(suspected).chain(nameless)
     }
 
-    /// The server said what pins the session.
-    pub(crate) fn pin_found(&mut self, reason: String) {
-        self.pins.insert("found", reason);
+    /// Names of custom parameters that the server has to be asked for.
+    pub(crate) fn custom_names(&self) -> impl Iterator<Item = &str> {
+        let set = self.sets.iter().map(|(name, _)| name);
+        let custom = set.chain(&self.named).filter(|name| name.contains('.'));
+        custom.map(String::as_str)
     }
 
-    fn pin(&mut self, kind: &'static str, reason: String) {
-        self.pins.insert(kind, reason);
+    /// What has to be set again, in words.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.sets
+            .iter()
+            .map(|(name, _)| format!("SET {name}"))
+            .collect()
+    }
+
+    /// It uses lastval() or currval().
+    pub(crate) fn reads_sequences(&self) -> bool {
+        self.reads_sequences
+    }
+
+    /// The server has to be asked whether what the session seems to have is there.
+    pub(crate) fn unsure(&self) -> bool {
+        !self.suspected.is_empty()
+    }
+
+    /// The server was asked.
+    pub(super) fn sure(&mut self, found: Vec<Pin>) {
+        self.suspected.clear();
+        self.found = found;
+    }
+
+    fn suspect(&mut self, kind: &'static str, reason: &str) {
+        self.suspected.insert(kind, reason.to_owned());
     }
 
     fn reset_all(&mut self) {
         // SET ROLE and SET SESSION AUTHORIZATION are not touched by RESET ALL (GUC_NO_RESET_ALL).
         self.sets
             .retain(|(n, _)| n == "role" || n == "session_authorization");
+        self.nameless = false;
         self.version += 1;
     }
 
@@ -97,6 +146,11 @@ impl SessionSets {
             ..Self::default()
         };
     }
+}
+
+fn is_select(text: &[u8]) -> bool {
+    let word = text.trim_ascii_start().get(..6);
+    word.is_some_and(|word| word.eq_ignore_ascii_case(b"select"))
 }
 
 #[derive(Clone, Debug)]
@@ -113,6 +167,8 @@ enum Effect {
 pub(crate) struct Effects {
     waiting: Vec<Effect>,
     in_transaction: bool,
+    /// The transaction has failed: its COMMIT is a ROLLBACK.
+    failed: bool,
 }
 
 impl Effects {
@@ -121,36 +177,75 @@ impl Effects {
         &mut self,
         group: &Group,
         before: Tx,
-        policy: &Policy,
+        eyes: &Eyes,
         sets: &mut SessionSets,
         statements: &mut Statements,
     ) {
         self.in_transaction = before != Tx::Idle;
+        self.failed = before == Tx::Failed;
         let mut left = group.completed;
         match group.shape {
-            Shape::Query if group.too_long => sets.pin(
-                "text",
-                "it ran a statement too long to be kept, whose tag says that it changed session state".into(),
+            _ if !group.notable => {}
+            Shape::Query if group.too_long => sets.suspect(
+                "long_text",
+                "it changed its settings in a statement too long to be kept",
             ),
             Shape::Query => {
-                let judgement = judge(&group.text, policy);
+                let judgement = judge(&group.text, group.reading, eyes);
                 self.walk(&judgement, &group.text, &mut left, sets, statements);
             }
             Shape::Extended => {
                 for item in &group.items {
-                    let Item::Execute(Some(prepared)) = item else { continue };
-                    if let Some(judgement) = prepared.judgement(policy) {
+                    let Item::Execute(Some(prepared)) = item else {
+                        continue;
+                    };
+                    if let Some(judgement) = prepared.judgement(eyes) {
                         self.walk(&judgement, prepared.text(), &mut left, sets, statements);
                     }
                 }
             }
             Shape::Function | Shape::CopyEnd | Shape::CopySync => {}
         }
+        sets.reads_sequences |= group.spoken.sequence;
+        if group.spoken.set_config && !group.failed {
+            self.heard(group, sets);
+        }
         if !self.in_transaction && group.failed {
             // The group was one implicit transaction, which its failure undid.
             self.waiting.clear();
         } else if !self.in_transaction {
             self.commit(sets);
+        }
+    }
+
+    /// Calls of set_config. Alone in a SELECT, a call is as good as a SET; anywhere else the server
+    /// has to be asked whether it was executed, and when.
+    fn heard(&mut self, group: &Group, sets: &mut SessionSets) {
+        let executed = group.items.iter().filter_map(|item| match item {
+            Item::Execute(Some(prepared)) => Some(prepared.text()),
+            Item::Execute(None) | Item::Parse(..) | Item::Close(_) => None,
+        });
+        for text in std::iter::once(group.text.as_slice()).chain(executed) {
+            let plain = group.completed == 1 && is_select(text);
+            for call in calls(text) {
+                match call {
+                    Call {
+                        name: Some(name),
+                        value: Some(value),
+                    } if plain => {
+                        let text = set_config(&name, &value);
+                        self.waiting.push(Effect::Set(name, text));
+                    }
+                    Call { name: None, .. } if plain => sets.nameless = true,
+                    Call { name, .. } => {
+                        sets.named.extend(name);
+                        sets.suspect(
+                            "set_config",
+                            "it called set_config, and its server could not be asked since",
+                        );
+                    }
+                }
+            }
         }
     }
 
@@ -188,17 +283,29 @@ impl Effects {
         match kind {
             Kind::Begin { .. } => self.in_transaction = true,
             Kind::Commit { chain } => {
-                self.commit(sets);
+                self.end(sets);
                 self.in_transaction = *chain;
             }
             Kind::Rollback { chain } => {
                 self.waiting.clear();
                 self.in_transaction = *chain;
+                self.failed = false;
             }
-            Kind::RollbackTo if !self.waiting.is_empty() => sets.pin(
-                "savepoint",
-                "it changed settings in a transaction that went back to a savepoint".into(),
-            ),
+            // Settings stay; the transaction is no longer this session's.
+            Kind::PrepareTransaction => {
+                self.end(sets);
+                self.in_transaction = false;
+            }
+            Kind::RollbackTo => {
+                self.failed = false;
+                if !self.waiting.is_empty() {
+                    // Which of them were made behind the savepoint, the server knows.
+                    sets.suspect(
+                        "savepoint",
+                        "it changed settings in a transaction that went back to a savepoint",
+                    );
+                }
+            }
             Kind::Set { name, local: false } => self.waiting.push(Effect::Set(name.clone(), text)),
             Kind::SetSessionCharacteristics { .. } => {
                 self.waiting
@@ -221,16 +328,14 @@ impl Effects {
             Kind::Deallocate { name: Some(name) } => statements.deallocate(name),
             Kind::Deallocate { name: None } => statements.deallocate_all(),
             Kind::DeclareCursor { hold: true } => {
-                sets.pin("cursor", "it declared a cursor WITH HOLD".into());
+                sets.suspect("held_cursor", "it declared a cursor WITH HOLD");
             }
-            Kind::CreateTemp => sets.pin("temp", "it created a temporary object".into()),
+            Kind::CreateTemp => sets.suspect("temporary_object", "it created a temporary object"),
             Kind::Other
-            | Kind::RollbackTo
             | Kind::Set { local: true, .. }
             | Kind::DeclareCursor { hold: false }
             | Kind::Savepoint
             | Kind::Release
-            | Kind::PrepareTransaction
             | Kind::CommitPrepared
             | Kind::RollbackPrepared
             | Kind::SetTransaction { .. }
@@ -241,6 +346,14 @@ impl Effects {
             | Kind::CopyFrom
             | Kind::CopyTo => {}
         }
+    }
+
+    /// COMMIT, or PREPARE TRANSACTION: of a failed transaction either is a ROLLBACK.
+    fn end(&mut self, sets: &mut SessionSets) {
+        if std::mem::take(&mut self.failed) {
+            self.waiting.clear();
+        }
+        self.commit(sets);
     }
 
     fn commit(&mut self, sets: &mut SessionSets) {

@@ -14,7 +14,10 @@ fn parse_frame(name: &str, sql: &str) -> Vec<u8> {
 }
 
 fn parse(track: &mut Track, name: &str, sql: &str) {
-    track.parse(name.as_bytes(), Prepared::new(&parse_frame(name, sql)));
+    track.parse(
+        name.as_bytes(),
+        Prepared::new(&parse_frame(name, sql), Reading::default()),
+    );
 }
 
 fn run(track: &mut Track, sql: &str, tags: &[&str], status: u8) {
@@ -22,7 +25,7 @@ fn run(track: &mut Track, sql: &str, tags: &[&str], status: u8) {
     for tag in tags {
         track.completed(tag.as_bytes());
     }
-    track.ready(status, &Policy::default());
+    track.ready(status, &Eyes::in_tests());
 }
 
 fn replayed(track: &Track) -> Vec<&str> {
@@ -34,9 +37,9 @@ fn a_group_is_in_flight_until_its_own_ready_for_query() {
     let mut track = Track::default();
     track.query(Some(b"SELECT 1"));
     track.query(Some(b"SELECT 2"));
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(!track.answered());
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.quiescent());
 }
 
@@ -50,7 +53,7 @@ fn an_extended_run_without_sync_is_in_flight() {
     assert!(
         !track
             .in_flight()
-            .all(|g| g.provably_reads(&Policy::default()))
+            .all(|g| g.provably_reads(&Eyes::in_tests()))
     );
     track.sync();
     assert!(!track.synced() && !track.unsynced());
@@ -68,7 +71,7 @@ fn a_prepared_statement_exists_once_its_parse_is_answered() {
     );
     track.parsed();
     track.failed();
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.find(b"a").is_some() && track.find(b"b").is_none());
 }
 
@@ -78,7 +81,7 @@ fn a_simple_query_destroys_the_unnamed_statement() {
     parse(&mut track, "", "SELECT 1");
     track.sync();
     track.parsed();
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.statements.unnamed().is_some());
     run(&mut track, "SELECT 1", &["SELECT 1"], b'I');
     assert!(track.statements.unnamed().is_none());
@@ -91,7 +94,7 @@ fn an_execute_of_an_unknown_portal_is_no_read() {
     assert!(
         !track
             .in_flight()
-            .all(|g| g.provably_reads(&Policy::default()))
+            .all(|g| g.provably_reads(&Eyes::in_tests()))
     );
 }
 
@@ -111,7 +114,7 @@ fn syncs_that_the_server_ignores_during_copy_are_not_waited_for() {
     track.copy_end();
     track.completed(b"COPY 1");
     track.sync();
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.quiescent());
 }
 
@@ -123,7 +126,7 @@ fn copy_done_may_be_sent_before_the_server_asks() {
     track.copy_in();
     assert!(!track.copy_in, "its end is on the way already");
     track.completed(b"COPY 1");
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     assert!(track.quiescent());
 }
 
@@ -154,7 +157,7 @@ fn only_statements_that_completed_count() {
     track.query(Some(b"SET work_mem = '1MB'; SET nonsense = 1"));
     track.completed(b"SET");
     track.failed();
-    track.ready(b'I', &Policy::default());
+    track.ready(b'I', &Eyes::in_tests());
     // Both were one implicit transaction, which the failure undid.
     assert!(replayed(&track).is_empty());
 }
@@ -206,7 +209,7 @@ fn what_cannot_be_replayed_pins_the_session_with_a_reason() {
         &["CREATE TABLE"],
         b'I',
     );
-    assert!(track.sets.pins().any(|p| p.contains("temporary")));
+    assert!(track.sets.pins().any(|p| p.kind == "temporary_object"));
     let mut track = Track::default();
     let sql = "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT";
     run(
@@ -215,7 +218,7 @@ fn what_cannot_be_replayed_pins_the_session_with_a_reason() {
         &["BEGIN", "DECLARE CURSOR", "COMMIT"],
         b'I',
     );
-    assert!(track.sets.pins().any(|p| p.contains("WITH HOLD")));
+    assert!(track.sets.pins().any(|p| p.kind == "held_cursor"));
 }
 
 #[test]
@@ -237,4 +240,123 @@ fn a_lost_server_leaves_nothing_in_flight() {
     parse(&mut track, "", "SELECT 1");
     track.server_lost();
     assert!(track.answered());
+}
+
+#[test]
+fn the_commit_of_a_failed_transaction_takes_its_settings_back() {
+    let mut track = Track::default();
+    run(&mut track, "BEGIN", &["BEGIN"], b'T');
+    run(&mut track, "SET work_mem = '1MB'", &["SET"], b'T');
+    track.query(Some(b"SELECT 1/0"));
+    track.failed();
+    track.ready(b'E', &Eyes::in_tests());
+    run(&mut track, "COMMIT", &["ROLLBACK"], b'I');
+    assert!(replayed(&track).is_empty());
+}
+
+#[test]
+fn settings_of_a_prepared_transaction_stay() {
+    let mut track = Track::default();
+    run(&mut track, "BEGIN", &["BEGIN"], b'T');
+    run(&mut track, "SET work_mem = '1MB'", &["SET"], b'T');
+    let sql = "PREPARE TRANSACTION 'x'";
+    run(&mut track, sql, &["PREPARE TRANSACTION"], b'I');
+    assert_eq!(replayed(&track), ["SET work_mem = '1MB'"]);
+}
+
+#[test]
+fn going_back_to_a_savepoint_leaves_a_doubt_that_only_the_server_settles() {
+    let mut track = Track::default();
+    run(&mut track, "BEGIN", &["BEGIN"], b'T');
+    run(&mut track, "SET work_mem = '1MB'", &["SET"], b'T');
+    run(&mut track, "ROLLBACK TO s", &["ROLLBACK"], b'T');
+    run(&mut track, "COMMIT", &["COMMIT"], b'I');
+    assert!(track.sets.pins().any(|p| p.kind == "savepoint"));
+    assert!(!track.known());
+    let asked = Asked {
+        walled: false,
+        login: "app",
+    };
+    track.adopt(Inventory::default(), asked, &Eyes::in_tests());
+    assert!(track.known() && track.sets.pins().count() == 0);
+    assert!(
+        replayed(&track).is_empty(),
+        "the server has no such setting"
+    );
+}
+
+#[test]
+fn set_config_alone_in_a_select_is_a_set() {
+    let mut track = Track::default();
+    let sql = "SELECT set_config('app.user', '7', false)";
+    run(&mut track, sql, &["SELECT 1"], b'I');
+    assert_eq!(replayed(&track), [set_config("app.user", "7")]);
+    run(&mut track, "BEGIN", &["BEGIN"], b'T');
+    let sql = "SELECT set_config('app.user', '8', false)";
+    run(&mut track, sql, &["SELECT 1"], b'T');
+    run(&mut track, "ROLLBACK", &["ROLLBACK"], b'I');
+    assert_eq!(replayed(&track), [set_config("app.user", "7")]);
+}
+
+#[test]
+fn set_config_for_one_transaction_is_nothing() {
+    let mut track = Track::default();
+    let sql = "SELECT set_config('app.user', '7', true)";
+    run(&mut track, sql, &["SELECT 1"], b'I');
+    assert!(replayed(&track).is_empty() && !track.sets.unsure());
+}
+
+#[test]
+fn set_config_with_a_value_that_is_not_known_has_to_be_asked() {
+    for sql in [
+        "SELECT set_config('app.user', $1, false)",
+        "SELECT 1; SELECT set_config('app.user', '7', false)",
+    ] {
+        let mut track = Track::default();
+        parse(&mut track, "", sql);
+        track.bind(b"", b"");
+        track.execute(b"");
+        track.sync();
+        track.parsed();
+        for _ in 0..sql.matches("SELECT").count() {
+            track.completed(b"SELECT 1");
+        }
+        track.ready(b'I', &Eyes::in_tests());
+        assert!(track.sets.unsure(), "{sql}");
+        assert_eq!(track.sets.custom_names().collect::<Vec<_>>(), ["app.user"]);
+    }
+}
+
+#[test]
+fn set_config_of_a_parameter_that_is_not_named_pins_the_session() {
+    let mut track = Track::default();
+    let sql = "SELECT set_config($1, $2, false)";
+    run(&mut track, sql, &["SELECT 1"], b'I');
+    assert!(track.sets.pins().any(|p| p.kind == "custom_parameter"));
+    run(&mut track, "RESET ALL", &["RESET"], b'I');
+    assert_eq!(track.sets.pins().count(), 0);
+}
+
+#[test]
+fn what_nothing_was_run_since_is_not_asked_again() {
+    let mut track = Track::default();
+    assert!(track.known(), "a new session has nothing");
+    run(&mut track, "SELECT 1", &["SELECT 1"], b'I');
+    assert!(!track.known());
+    let asked = Asked {
+        walled: false,
+        login: "app",
+    };
+    track.adopt(Inventory::default(), asked, &Eyes::in_tests());
+    track.watched = true;
+    run(&mut track, "SELECT a FROM t", &["SELECT 1"], b'I');
+    run(
+        &mut track,
+        "INSERT INTO t VALUES (1)",
+        &["INSERT 0 1"],
+        b'I',
+    );
+    assert!(track.known());
+    run(&mut track, "SELECT somebody_elses()", &["SELECT 1"], b'I');
+    assert!(!track.known());
 }

@@ -4,6 +4,8 @@
 //! itself, in atomics on the busy path and behind a lock where a change is rare. Nothing here
 //! decides anything: the gate's count is the truth for a drain, this registry tells who is behind it.
 
+mod moves;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -13,7 +15,10 @@ use std::time::{Duration, SystemTime};
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
+pub use moves::{Moves, Pin};
+
 use crate::upstream::Region;
+use moves::Rounds;
 
 /// What a session is doing, as told to operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +97,10 @@ pub struct SessionView {
     pub permitted: bool,
     /// Wall two stands.
     pub walled: bool,
-    /// Why it cannot be moved; empty: it can.
-    pub pins: Vec<String>,
+    /// How it would move, as far as is known.
+    pub moves: Moves,
+    /// It has been asked for that, and could not answer: it is in a transaction, or busy.
+    pub unanswered: bool,
     /// Digest of the statement that keeps a drain waiting.
     pub digest: Option<String>,
     /// When the client connected.
@@ -105,7 +112,7 @@ struct Told {
     backend: Option<(Region, i32)>,
     /// A second login, on the candidate, made ahead of the promotion.
     ahead: Option<(Region, i32)>,
-    pins: Vec<String>,
+    moves: Moves,
     digest: Option<String>,
 }
 
@@ -126,6 +133,7 @@ pub struct SessionHandle {
     ready_for: AtomicU64,
     cancel: AtomicBool,
     end: AtomicBool,
+    rounds: Rounds,
     told: Mutex<Told>,
     waker: AtomicWaker,
 }
@@ -194,11 +202,6 @@ impl SessionHandle {
         self.ready_for.store(ready, Ordering::Relaxed);
     }
 
-    /// Tells why the session cannot be moved.
-    pub fn set_pins(&self, pins: Vec<String>) {
-        self.told().pins = pins;
-    }
-
     /// Tells which statement keeps a drain waiting.
     pub fn set_digest(&self, digest: Option<String>) {
         self.told().digest = digest;
@@ -258,7 +261,8 @@ impl SessionHandle {
             since: self.born.elapsed().saturating_sub(since),
             permitted: self.permitted.load(Ordering::Relaxed),
             walled: self.walled.load(Ordering::Relaxed),
-            pins: told.pins.clone(),
+            moves: told.moves.clone(),
+            unanswered: self.rounds.open(),
             digest: told.digest.clone(),
             started: self.started,
         }
@@ -304,6 +308,8 @@ pub struct SessionTotals {
 /// All live sessions of a group.
 pub struct Sessions {
     next: AtomicU32,
+    /// Rounds of questions how sessions would move.
+    round: AtomicU64,
     live: Mutex<HashMap<u32, Arc<SessionHandle>>>,
     /// Totals for metrics.
     pub totals: SessionTotals,
@@ -314,6 +320,7 @@ impl Default for Sessions {
         Self {
             // Begins anywhere, so that a client of an earlier start cannot cancel by its old number.
             next: AtomicU32::new(rand::random::<u32>() >> 2),
+            round: AtomicU64::new(0),
             live: Mutex::default(),
             totals: SessionTotals::default(),
         }
@@ -353,6 +360,7 @@ impl Sessions {
             ready_for: AtomicU64::new(0),
             cancel: AtomicBool::new(false),
             end: AtomicBool::new(false),
+            rounds: Rounds::default(),
             told: Mutex::default(),
             waker: AtomicWaker::new(),
         });
@@ -395,9 +403,10 @@ impl Sessions {
             .collect()
     }
 
-    /// How many sessions are logged in ahead to the target with this serial, and how many there are.
+    /// How many sessions are logged in ahead to the target with this serial, and how many can be.
     pub fn ready_for(&self, serial: u64) -> (usize, usize) {
-        let all = self.handles();
+        let mut all = self.handles();
+        all.retain(|s| s.told().moves.pins.is_empty());
         let ready = all
             .iter()
             .filter(|s| s.ready_for.load(Ordering::Relaxed) == serial)

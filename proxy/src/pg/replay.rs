@@ -1,0 +1,245 @@
+//! A login on another server with the session's state in it.
+//!
+//! Made with the client's own startup parameters; then settings, role and prepared statements are
+//! replayed. A setting that cannot be replayed stops the move. A statement that cannot be prepared
+//! does not: it could not be executed where it is now either, since a prepared statement is planned
+//! anew when what it names has changed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::frame::put;
+use super::message::query;
+use super::server::Server;
+use super::track::{Prepared, set_config};
+use crate::group::Group;
+use crate::upstream::Target;
+use crate::upstream::wire::{Login, LoginError, login};
+
+/// Reported parameters that the client can change without a SET statement of its own (set_config,
+/// a function): carried over by value.
+const BY_VALUE: [&str; 6] = [
+    "application_name",
+    "client_encoding",
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+    "standard_conforming_strings",
+];
+
+/// Not shown as the server says them.
+pub(crate) const VIRTUAL: [&str; 2] = ["default_transaction_read_only", "in_hot_standby"];
+
+/// Why a login on another server did not come about.
+#[derive(Debug, Error)]
+pub(crate) enum MoveError {
+    #[error("login failed")]
+    Login(#[from] LoginError),
+    #[error("the connection was lost during the replay: {0}")]
+    Lost(#[from] std::io::Error),
+    #[error("its state could not be replayed: {message} (SQLSTATE {sqlstate})")]
+    Replay { sqlstate: String, message: String },
+    #[error("given up")]
+    Abandoned,
+}
+
+impl MoveError {
+    /// Worth another attempt: nothing is wrong with the session itself.
+    pub(crate) fn passes(&self) -> bool {
+        match self {
+            Self::Lost(_) | Self::Abandoned => true,
+            Self::Replay { .. } => false,
+            Self::Login(LoginError::Server { source: e, .. }) => {
+                // Starting up, shutting down, too many connections: passing states of a server.
+                matches!(e.sqlstate.as_str(), "57P01" | "57P02" | "57P03" | "53300")
+            }
+            Self::Login(
+                LoginError::Unreachable { .. }
+                | LoginError::Timeout { .. }
+                | LoginError::Closed { .. },
+            ) => true,
+            Self::Login(_) => false,
+        }
+    }
+
+    /// The error and all that caused it, in one line.
+    pub(crate) fn chain(&self) -> String {
+        chain(self)
+    }
+}
+
+/// An error and all that caused it, in one line.
+pub(crate) fn chain(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut cause = e.source();
+    while let Some(e) = cause {
+        text = format!("{text}: {e}");
+        cause = e.source();
+    }
+    text
+}
+
+/// A login with the session's state in it.
+pub(crate) struct Ready {
+    pub(crate) server: Server,
+    /// Version of the state that was replayed; `None` when a part of it was not taken.
+    pub(crate) version: Option<u64>,
+    /// The unnamed statement that was replayed.
+    pub(crate) unnamed: Option<Arc<Prepared>>,
+}
+
+/// What has to be replayed, copied out of the session.
+#[derive(Clone)]
+pub(crate) struct State {
+    pub(crate) version: u64,
+    pub(crate) sets: Vec<String>,
+    /// Parameters as the client was last told them.
+    pub(crate) values: Vec<(String, String)>,
+    pub(crate) statements: Vec<Arc<Prepared>>,
+    pub(crate) unnamed: Option<Arc<Prepared>>,
+    pub(crate) sql: Vec<String>,
+    /// What the session ran last: explained once, it finds the new server's caches filled.
+    pub(crate) warm: Vec<String>,
+}
+
+/// A statement of this name is there already: it was taken the first time.
+const DUPLICATE: &str = "42P05";
+
+/// How a session logs in: the client's parameters, and our user where the target names one.
+pub(crate) fn login_as(target: &Target, startup: &[(String, String)], timeout: Duration) -> Login {
+    let mut params = startup.to_vec();
+    if let Some(user) = &target.user {
+        // The database of a client that names none is its user's; that must not change.
+        if !params.iter().any(|(n, _)| n == "database")
+            && let Some((_, client)) = params.iter().find(|(n, _)| n == "user").cloned()
+        {
+            params.push(("database".into(), client));
+        }
+        params.retain(|(n, _)| n != "user");
+        params.insert(0, ("user".into(), user.clone()));
+    }
+    Login {
+        params,
+        password: target.password.clone(),
+        timeout,
+    }
+}
+
+/// Logs in and replays.
+pub(crate) async fn prepare(
+    group: Arc<Group>,
+    target: Arc<Target>,
+    startup: Arc<Vec<(String, String)>>,
+    state: State,
+    bounded: bool,
+) -> Result<Ready, MoveError> {
+    // The bound keeps a repoint from being a login storm; who has a statement waiting goes past it.
+    let _turn = if bounded {
+        Some(
+            Arc::clone(&group.moves)
+                .acquire_owned()
+                .await
+                .map_err(|_| MoveError::Abandoned)?,
+        )
+    } else {
+        None
+    };
+    let as_whom = login_as(&target, &startup, group.settings.login_timeout);
+    let connected = login(&target.endpoint, &as_whom).await.inspect_err(|_| {
+        group
+            .sessions
+            .totals
+            .login_failures
+            .fetch_add(1, Ordering::Relaxed);
+    })?;
+    group.logins.opened(target.region.as_str(), connected.pid);
+    let mut server = Server::new(connected, target);
+    let whole = replay(&mut server, &state).await?;
+    warm_up(&mut server, &state).await?;
+    Ok(Ready {
+        server,
+        version: whole.then_some(state.version),
+        unnamed: state.unnamed,
+    })
+}
+
+/// Sends the state and waits for its answers. False: a prepared statement was not taken, which on
+/// a standby may only mean that its table has not arrived yet.
+pub(crate) async fn replay(server: &mut Server, state: &State) -> Result<bool, MoveError> {
+    let mut messages = Vec::new();
+    let mut readies = 0;
+    for sql in &state.sets {
+        query(&mut messages, sql);
+        readies += 1;
+    }
+    for (name, value) in &state.values {
+        if BY_VALUE.contains(&name.as_str()) && server.param(name) != Some(value) {
+            query(&mut messages, &set_config(name, value));
+            readies += 1;
+        }
+    }
+    if readies > 0
+        && let Some((sqlstate, message)) = server.ask(&messages, readies).await?.error
+    {
+        return Err(MoveError::Replay { sqlstate, message });
+    }
+    statements(server, state).await
+}
+
+/// Prepares all statements in one go; only where one fails, each by itself.
+async fn statements(server: &mut Server, state: &State) -> Result<bool, MoveError> {
+    let mut each = Vec::new();
+    for text in &state.sql {
+        let mut message = Vec::new();
+        query(&mut message, text);
+        each.push(message);
+    }
+    for frame in state.statements.iter().filter_map(|p| p.frame()) {
+        let mut message = frame.to_vec();
+        put(&mut message, b'S', &[]);
+        each.push(message);
+    }
+    if each.is_empty()
+        || server
+            .ask(&each.concat(), each.len())
+            .await?
+            .error
+            .is_none()
+    {
+        return Ok(true);
+    }
+    let mut whole = true;
+    for message in &each {
+        if let Some((sqlstate, message)) = server.ask(message, 1).await?.error
+            && sqlstate != DUPLICATE
+        {
+            tracing::debug!(sqlstate, message, "a prepared statement was not taken");
+            whole = false;
+        }
+    }
+    Ok(whole)
+}
+
+/// A new backend needs milliseconds for its first statement on a table, most of them to fill its
+/// caches. Explaining what the session ran last does that ahead of time and executes nothing; the
+/// unnamed statement goes last, since a simple query would destroy it. Failures do not matter.
+async fn warm_up(server: &mut Server, state: &State) -> Result<(), MoveError> {
+    let mut messages = Vec::new();
+    let mut readies = 0;
+    for text in &state.warm {
+        query(&mut messages, &format!("EXPLAIN {text}"));
+        readies += 1;
+    }
+    if let Some(frame) = state.unnamed.as_ref().and_then(|p| p.frame()) {
+        messages.extend_from_slice(frame);
+        put(&mut messages, b'S', &[]);
+        readies += 1;
+    }
+    if readies > 0 {
+        server.ask(&messages, readies).await?;
+    }
+    Ok(())
+}

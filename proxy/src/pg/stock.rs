@@ -1,0 +1,99 @@
+//! Taking stock: what a session has is asked of its server, and said to whoever wants to know.
+//!
+//! Asked between transactions only, when a candidate is named or an operator asks; not again while
+//! nothing ran that could have changed the answer.
+
+use super::message::own;
+use super::session::{End, Session};
+use super::track::{Asked, Inventory, LAST_VALUE, question};
+use crate::gate::Phase;
+use crate::sessions::{Moves, Pin};
+
+impl Session {
+    /// It is wanted, and the server is ours for a moment. While fenced only behind wall two, so
+    /// that nothing waits for it that the fence needs.
+    pub(crate) fn stock_due(&self) -> bool {
+        (self.stock_wanted || self.handle.moves_asked())
+            && self.track.quiescent()
+            && !self.passing
+            && (self.look.phase == Phase::Open || self.wall.stands())
+    }
+
+    /// Finds out what the session has, as far as that is not known, and says how it would move.
+    pub(crate) async fn take_stock(&mut self) -> Result<(), End> {
+        let round = self.handle.moves_round();
+        self.stock_wanted = false;
+        if !self.track.known() && self.server.is_some() {
+            self.ask_stock().await?;
+        }
+        let moves = Moves {
+            replays: self.replays(),
+            pins: self.pins(),
+        };
+        self.handle.set_moves(moves, round);
+        Ok(())
+    }
+
+    /// A server that does not tell leaves what was learned as it is: it is asked again at the move.
+    async fn ask_stock(&mut self) -> Result<(), End> {
+        let mut message = Vec::new();
+        own(&mut message, &question(self.track.sets.custom_names()));
+        let walled = self.wall.stands();
+        let told = self.question(&message, 1).await?;
+        let Some(mut told) = told
+            .filter(|answer| answer.error.is_none())
+            .and_then(|answer| Inventory::read(&answer.rows))
+        else {
+            return Ok(());
+        };
+        if self.track.sets.reads_sequences() {
+            message.clear();
+            own(&mut message, LAST_VALUE);
+            let value = self.question(&message, 1).await?;
+            if value.is_some_and(|answer| answer.error.is_none()) {
+                told.has_sequence_values();
+            }
+        }
+        let startup = self.startup.iter().find(|(name, _)| name == "user");
+        let login = self.server.as_ref().and_then(|s| s.target.user.clone());
+        let login = login.or_else(|| startup.map(|(_, user)| user.clone()));
+        let asked = Asked {
+            walled,
+            login: &login.unwrap_or_default(),
+        };
+        self.track.adopt(told, asked, &self.eyes);
+        Ok(())
+    }
+
+    /// Why the session cannot be moved, as far as is known.
+    pub(crate) fn pins(&self) -> Vec<Pin> {
+        let statements = self.track.statements.pin().map(|reason| Pin {
+            kind: "prepared_statement",
+            reason,
+        });
+        self.track.sets.pins().chain(statements).collect()
+    }
+
+    /// It cannot be moved, as far as is known.
+    pub(crate) fn pinned(&self) -> bool {
+        self.track.statements.pin().is_some() || self.track.sets.pins().next().is_some()
+    }
+
+    /// What would be replayed, in words.
+    fn replays(&self) -> Vec<String> {
+        let (sets, statements) = (&self.track.sets, &self.track.statements);
+        let mut all = sets.names();
+        let count = statements.named().count() + statements.sql.len();
+        match count {
+            0 => {}
+            1 => all.push("1 prepared statement".into()),
+            n => all.push(format!("{n} prepared statements")),
+        }
+        all.extend(
+            sets.listens
+                .iter()
+                .map(|channel| format!("LISTEN {channel}")),
+        );
+        all
+    }
+}
