@@ -1007,6 +1007,22 @@ async fn promote(server: &Cluster, old: Identity) -> Result<Observation, DriverE
         .observation)
 }
 
+#[tokio::test]
+async fn a_probe_sees_a_promotion_on_the_connection_it_had() {
+    let mut a = Cluster::primary().await;
+    let b = Cluster::standby_of(&a).await;
+    let mut watching = b.client().await;
+    let old = identity(&mut a.client().await).await;
+    let before = probe(&mut watching).await.unwrap();
+    assert_eq!(before.role, Some(Role::Standby));
+    a.kill();
+    promote(&b, old).await.unwrap();
+    // A transaction left open by the probe would go on seeing the standby.
+    let after = probe(&mut watching).await.unwrap();
+    assert_eq!(after.role, Some(Role::Primary));
+    assert_eq!(after.writable, Some(true));
+}
+
 struct Quiet;
 impl NothingInFlight for Quiet {}
 

@@ -79,7 +79,9 @@ impl Group {
     pub(super) fn tells(&mut self) -> bool {
         let mut heard = match self.shape {
             Shape::Query => spoken(&self.text),
-            Shape::Extended | Shape::Function | Shape::CopyEnd => Spoken::default(),
+            Shape::Extended | Shape::Function | Shape::CopyEnd | Shape::CopySync => {
+                Spoken::default()
+            }
         };
         for item in &self.items {
             if let Item::Execute(Some(prepared)) = item {
