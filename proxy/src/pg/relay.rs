@@ -10,13 +10,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::decide::{Extent, GROUP, extent};
-use super::frame::{HEADER, PARSE_KEPT, head, is_client_tag};
+use super::frame::{PARSE_KEPT, head, is_client_tag};
 use super::leg::{SCRATCH, with_scratch};
 use super::replay::{MoveError, Ready};
 use super::session::Session;
 use super::track::window;
 use crate::gate::{Lane, Permit, Phase, Turn as HoldTurn};
-use crate::sessions::SessionState;
 
 /// What a held or stalled client may send ahead before it is no longer read from: one whole group
 /// and what one more read brings.
@@ -234,28 +233,16 @@ impl Session {
     /// Takes note of a message of the server's.
     fn see(&mut self, tag: u8, frame: &[u8]) -> Seen {
         match tag {
+            b'G' => {
+                self.track.copy_in();
+                // The client sends no data before it has seen this.
+                self.kept.disarm();
+            }
             b'S' => return self.see_parameter(frame),
             b'E' => return self.see_error(frame),
             b'Z' => return self.see_ready(frame),
             _ => self.track.received(tag, frame),
         }
-        Seen::Relay
-    }
-
-    fn see_ready(&mut self, frame: &[u8]) -> Seen {
-        let status = frame.get(HEADER).copied().unwrap_or(b'I');
-        self.track.ready(status, &self.eyes);
-        if self.track.quiescent() {
-            self.sealed = false;
-            self.release();
-        } else if self.track.answered() && self.permit.is_some() {
-            self.handle.set_state(SessionState::InTransaction);
-        }
-        if self.kept.misjudged() && status == b'I' {
-            return Seen::Misjudged;
-        }
-        self.kept.answered();
-        self.record_wish();
         Seen::Relay
     }
 

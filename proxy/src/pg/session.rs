@@ -12,8 +12,8 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
-use super::careful::Kept;
 use super::classify::Eyes;
+use super::kept::{Kept, Wrap};
 use super::leg::Leg;
 use super::message::Report;
 use super::refuse;
@@ -49,10 +49,10 @@ pub(crate) enum Virtual {
     /// The server's transaction status is the client's.
     #[default]
     None,
-    /// BEGIN was answered here; its message waits to be sent with the first statement.
-    Deferred(Vec<u8>),
-    /// The client's transaction has failed, the server has none.
-    Failed,
+    /// This BEGIN was answered here and waits to be sent with the first statement.
+    Deferred(String),
+    /// The client's transaction has failed, the server has none; it began so.
+    Failed(String),
 }
 
 /// Everything a session owns.
@@ -183,6 +183,8 @@ impl Session {
             || self.stale()
             || self.wall.stands()
             || self.virt != Virtual::None
+            || self.kept.part
+            || self.kept.wrap != Wrap::None
             || self.sealed;
     }
 
