@@ -45,7 +45,10 @@ async fn fence(pair: &Pair) -> Result<()> {
 
 async fn no_rows(pair: &Pair, what: &str) -> Result<()> {
     let rows = pair.rows(&pair.a).await?;
-    ensure!(rows == "0", "{what}: {rows} rows were written behind the fence");
+    ensure!(
+        rows == "0",
+        "{what}: {rows} rows were written behind the fence"
+    );
     Ok(())
 }
 
@@ -67,7 +70,9 @@ async fn a_group_is_answered_as_a_read_only_server_would() -> Result<()> {
     }
     let pair = pair("reject").await?;
     let mut direct = Talk::login(pair.a.port()).await?;
-    direct.query("SET default_transaction_read_only = on").await?;
+    direct
+        .query("SET default_transaction_read_only = on")
+        .await?;
     fence(&pair).await?;
     let mut client = Talk::login(pair.daemon.port()).await?;
     for sql in [
@@ -94,9 +99,14 @@ async fn a_group_is_answered_as_a_read_only_server_would() -> Result<()> {
         for (way, group) in both_ways(sql).iter().enumerate() {
             let expected = told(direct.say(group).await?);
             let got = told(client.say(group).await?);
-            ensure!(got == expected, "{sql} ({way}):\n{got:?}\nPostgreSQL:\n{expected:?}");
+            ensure!(
+                got == expected,
+                "{sql} ({way}):\n{got:?}\nPostgreSQL:\n{expected:?}"
+            );
             if sql.starts_with("RESET") {
-                direct.query("SET default_transaction_read_only = on").await?;
+                direct
+                    .query("SET default_transaction_read_only = on")
+                    .await?;
             }
         }
     }
@@ -139,7 +149,11 @@ async fn nothing_in_one_group_leads_around_the_fence() -> Result<()> {
         }
     }
     // Prepared by the protocol, run by SQL.
-    for way_out in ["BEGIN READ WRITE", "SET transaction_read_only = off", "CALL escapes()"] {
+    for way_out in [
+        "BEGIN READ WRITE",
+        "SET transaction_read_only = off",
+        "CALL escapes()",
+    ] {
         let prepared = [parse("p", way_out), sync()].concat();
         client.say(&prepared).await?;
         client.query("EXECUTE p; SELECT ins()").await?;
@@ -150,7 +164,9 @@ async fn nothing_in_one_group_leads_around_the_fence() -> Result<()> {
         no_rows(&pair, way_out).await?;
     }
     // It is the client's own all the same.
-    client.query("SET default_transaction_read_only = on").await?;
+    client
+        .query("SET default_transaction_read_only = on")
+        .await?;
     let got = client.query("SHOW default_transaction_read_only").await?;
     ensure!(got[1] == "D on", "{got:?}");
     pair.ctl(0, &["abort"]).await?;
@@ -203,7 +219,9 @@ async fn a_chained_transaction_only_reads_and_keeps_no_drain_waiting() -> Result
         ensure!(got == ["C ROLLBACK", "Z T"], "{got:?}");
     }
     // What the chained transaction may still choose.
-    let got = client.query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE").await?;
+    let got = client
+        .query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+        .await?;
     ensure!(got == ["C SET", "Z T"], "{got:?}");
     client.query("ROLLBACK").await?;
     ensure!(pair.rows(&pair.a).await? == "1");
@@ -216,7 +234,10 @@ async fn a_savepoint_does_not_unseal() -> Result<()> {
         return Ok(());
     }
     let pair = pair("reject").await?;
-    for group in ["ROLLBACK TO s; INSERT INTO t VALUES (1)", "ROLLBACK TO s; SELECT ins()"] {
+    for group in [
+        "ROLLBACK TO s; INSERT INTO t VALUES (1)",
+        "ROLLBACK TO s; SELECT ins()",
+    ] {
         for group in both_ways(group) {
             let mut client = Talk::login(pair.daemon.port()).await?;
             client.query("BEGIN; SAVEPOINT s; SELECT 1").await?;
@@ -255,7 +276,10 @@ async fn read_write_is_accepted_and_only_a_write_is_refused() -> Result<()> {
     ] {
         for group in both_ways(sql) {
             let (expected, got) = (direct.say(&group).await?, client.say(&group).await?);
-            ensure!(got == expected, "{sql}:\n{got:?}\nPostgreSQL:\n{expected:?}");
+            ensure!(
+                got == expected,
+                "{sql}:\n{got:?}\nPostgreSQL:\n{expected:?}"
+            );
             let got = client.query("INSERT INTO t VALUES (1)").await?;
             ensure!(got == ["E 25006", "Z E"], "{sql}: {got:?}");
             for talk in [&mut client, &mut direct] {
@@ -270,12 +294,17 @@ async fn read_write_is_accepted_and_only_a_write_is_refused() -> Result<()> {
     ] {
         for group in both_ways(sql) {
             let (expected, got) = (direct.say(&group).await?, client.say(&group).await?);
-            ensure!(got == expected, "{sql}:\n{got:?}\nPostgreSQL:\n{expected:?}");
+            ensure!(
+                got == expected,
+                "{sql}:\n{got:?}\nPostgreSQL:\n{expected:?}"
+            );
         }
     }
     // A statement with a name that was answered here exists on the server too.
     let show = "SHOW default_transaction_read_only";
-    client.say(&[parse("s", show), run("s"), sync()].concat()).await?;
+    client
+        .say(&[parse("s", show), run("s"), sync()].concat())
+        .await?;
     pair.ctl(0, &["abort"]).await?;
     let got = client.say(&[run("s"), sync()].concat()).await?;
     ensure!(got[2] == "D off", "{got:?}");
@@ -311,7 +340,10 @@ async fn procedures_run_read_only_and_cannot_end_their_transaction() -> Result<(
         }
         for group in ways {
             let (expected, got) = (direct.say(&group).await?, client.say(&group).await?);
-            ensure!(got == expected, "{sql}:\n{got:?}\nPostgreSQL:\n{expected:?}");
+            ensure!(
+                got == expected,
+                "{sql}:\n{got:?}\nPostgreSQL:\n{expected:?}"
+            );
         }
     }
     for sql in [
@@ -340,7 +372,10 @@ async fn procedures_run_read_only_and_cannot_end_their_transaction() -> Result<(
     ] {
         for group in [query(sql), pipeline(&[sql])] {
             let got = client.say(&group).await?;
-            ensure!(got.contains(&"C DO".into()) && got.contains(&"Z I".into()), "{sql}: {got:?}");
+            ensure!(
+                got.contains(&"C DO".into()) && got.contains(&"Z I".into()),
+                "{sql}: {got:?}"
+            );
             let got = client.query("SELECT ins()").await?;
             ensure!(refused(&got), "behind {sql}: {got:?}");
         }
@@ -383,10 +418,15 @@ async fn a_statement_parsed_before_the_fence_is_there_behind_it() -> Result<()> 
     }
     let pair = pair("reject").await?;
     let mut client = Talk::login(pair.daemon.port()).await?;
-    client.say(&[parse("", "SELECT 7"), sync()].concat()).await?;
+    client
+        .say(&[parse("", "SELECT 7"), sync()].concat())
+        .await?;
     fence(&pair).await?;
     let got = client.say(&[run(""), sync()].concat()).await?;
-    ensure!(got == ["2", "T ?column?", "D 7", "C SELECT 1", "Z I"], "{got:?}");
+    ensure!(
+        got == ["2", "T ?column?", "D 7", "C SELECT 1", "Z I"],
+        "{got:?}"
+    );
     pair.ctl(0, &["abort"]).await?;
     let got = client.say(&[run(""), sync()].concat()).await?;
     ensure!(got[2] == "D 7", "{got:?}");
@@ -409,7 +449,10 @@ async fn a_run_that_failed_before_its_sync_stays_failed() -> Result<()> {
     let got = client
         .say(&[parse("", "INSERT INTO t VALUES (1)"), run(""), sync()].concat())
         .await?;
-    ensure!(got.iter().filter(|a| a.starts_with('E')).count() == 1, "{got:?}");
+    ensure!(
+        got.iter().filter(|a| a.starts_with('E')).count() == 1,
+        "{got:?}"
+    );
     ensure!(got.contains(&"E 22012".into()), "{got:?}");
     Ok(())
 }
@@ -425,11 +468,15 @@ async fn scope_all_holds_everything_but_what_was_open() -> Result<()> {
     })
     .await?;
     let open = pair.client().await?;
-    open.batch_execute("BEGIN; INSERT INTO t VALUES (1)").await?;
+    open.batch_execute("BEGIN; INSERT INTO t VALUES (1)")
+        .await?;
     let mut waits = Talk::login(pair.daemon.port()).await?;
     fence(&pair).await?;
     open.query("SELECT 1", &[]).await?;
-    let error = open.batch_execute("INSERT INTO t VALUES (2)").await.expect_err("sealed");
+    let error = open
+        .batch_execute("INSERT INTO t VALUES (2)")
+        .await
+        .expect_err("sealed");
     ensure!(sqlstate(&error) == "25006", "{error}");
     open.batch_execute("ROLLBACK").await?;
     pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
@@ -441,8 +488,11 @@ async fn scope_all_holds_everything_but_what_was_open() -> Result<()> {
     pair.ctl(0, &["abort"]).await?;
     let got = waits.answers(1).await?;
     ensure!(got[1] == "D 5", "{got:?}");
-    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x", "--reject"])
-        .await?;
+    pair.ctl(
+        0,
+        &["prepare", "--primary", "a", "--reason", "x", "--reject"],
+    )
+    .await?;
     for sql in ["SELECT 5", "BEGIN", "SHOW transaction_read_only"] {
         let got = waits.query(sql).await?;
         ensure!(got == ["E 25006", "Z I"], "{sql}: {got:?}");
@@ -482,7 +532,8 @@ async fn cuts_at(server: u16, words: &'static [u8]) -> Result<u16> {
 }
 
 #[tokio::test]
-async fn a_server_lost_at_a_deferred_begin_fails_the_transaction_and_leaves_nothing() -> Result<()> {
+async fn a_server_lost_at_a_deferred_begin_fails_the_transaction_and_leaves_nothing() -> Result<()>
+{
     if skipped() {
         return Ok(());
     }

@@ -72,6 +72,9 @@ impl Session {
         if goes_on {
             self.virt = Virtual::Failed("BEGIN".into());
         }
+        if in_transaction && owed == 0 {
+            self.untold = Some(report.clone());
+        }
         for n in 0..owed {
             report.error(self.client.queue());
             let last = n + 1 == owed;

@@ -13,6 +13,8 @@ pub mod classify;
 mod decide;
 mod force;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod here;
 mod hold;
 mod kept;

@@ -10,12 +10,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::decide::{Extent, GROUP, extent};
-use super::frame::{INSPECT, PARSE_KEPT, cstr, head, is_client_tag};
+use super::frame::{PARSE_KEPT, head, is_client_tag};
 use super::leg::{SCRATCH, with_scratch};
-use super::message::{bind_head, body, parse_head, target_head};
 use super::replay::{MoveError, Ready};
 use super::session::Session;
-use super::track::Prepared;
+use super::track::window;
 use crate::gate::{Lane, Permit, Phase, Turn as HoldTurn};
 
 /// What a held or stalled client may send ahead before it is no longer read from: one whole group
@@ -236,11 +235,6 @@ impl Session {
     /// Takes note of a message of the server's.
     fn see(&mut self, tag: u8, frame: &[u8]) -> Seen {
         match tag {
-            b'C' => self
-                .track
-                .completed(body(frame).strip_suffix(b"\0").unwrap_or_default()),
-            b'1' => self.track.parsed(),
-            b'I' | b's' => self.track.passed(),
             b'G' => {
                 self.track.copy_in();
                 // The client sends no data before it has seen this.
@@ -249,7 +243,7 @@ impl Session {
             b'S' => return self.see_parameter(frame),
             b'E' => return self.see_error(frame),
             b'Z' => return self.see_ready(frame),
-            _ => {}
+            _ => self.track.received(tag, frame),
         }
         Seen::Relay
     }
@@ -388,15 +382,11 @@ impl Session {
                 turn = stop;
                 break;
             }
-            let window = if h.tag == b'P' && h.total <= PARSE_KEPT {
-                h.total
-            } else {
-                h.total.min(INSPECT)
-            };
+            let window = window(h);
             let Some(seen) = rest.get(..window) else {
                 break;
             };
-            self.note(h.tag, seen, window == h.total);
+            self.track.sent(h.tag, seen, window == h.total);
             if matches!(h.tag, b'Q' | b'F' | b'S' | b'H') {
                 self.passing = false;
             }
@@ -423,6 +413,10 @@ impl Session {
     fn may_not_pass(&mut self, rest: &[u8]) -> Option<Option<Turn>> {
         if self.passing {
             return None;
+        }
+        // Asked for before this group came: the cancel is for what is in flight, not for this.
+        if self.handle.cancel_asked() {
+            return Some(Some(Turn::Asked));
         }
         if self.cancelling.is_some() || self.parked.is_some() {
             return Some(None);
@@ -458,47 +452,6 @@ impl Session {
             Err(e) => Some(Turn::Offence(e.to_string())),
             Ok(Extent::More) => None,
             Ok(Extent::Whole { .. } | Extent::Over) => self.track.synced().then_some(Turn::Group),
-        }
-    }
-
-    /// Takes note of a message that goes upstream.
-    fn note(&mut self, tag: u8, seen: &[u8], whole: bool) {
-        let track = &mut self.track;
-        match tag {
-            b'Q' => track.query(whole.then(|| body(seen).strip_suffix(b"\0").unwrap_or_default())),
-            b'P' => match parse_head(seen) {
-                Some((name, _)) => {
-                    let prepared = if whole {
-                        Prepared::new(seen, track.reading())
-                    } else {
-                        Prepared::unkept()
-                    };
-                    track.parse(name, prepared);
-                }
-                None => match cstr(body(seen)) {
-                    Some((name, _)) => track.parse(name, Prepared::unkept()),
-                    None => track.bind_unread(),
-                },
-            },
-            b'B' => match bind_head(seen) {
-                Some((portal, statement)) => track.bind(portal, statement),
-                None => track.bind_unread(),
-            },
-            b'E' => match cstr(body(seen)) {
-                Some((portal, _)) => track.execute(portal),
-                None => track.bind_unread(),
-            },
-            b'C' => match target_head(seen) {
-                Some((kind, name)) => track.close(kind, name),
-                None => track.touch(),
-            },
-            b'D' => track.touch(),
-            // A Flush alone asks for nothing that would have to be answered.
-            b'H' if track.unsynced() => track.touch(),
-            b'S' => track.sync(),
-            b'F' => track.function_call(),
-            b'c' | b'f' => track.copy_end(),
-            _ => {}
         }
     }
 

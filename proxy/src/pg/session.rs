@@ -84,6 +84,9 @@ pub(crate) struct Session {
     pub(crate) virt: Virtual,
     /// The open transaction may not write any more.
     pub(crate) sealed: bool,
+    /// The client's transaction was lost while the client asked for nothing. A COMMIT is told so:
+    /// most drivers do not look whether its answer says ROLLBACK.
+    pub(crate) untold: Option<Report>,
     /// The grace of the fence in force is over.
     pub(crate) grace_over: bool,
     /// A login made ahead, or being made.

@@ -66,6 +66,10 @@ impl Session {
         if self.client_gone {
             return self.permit.is_none();
         }
+        // Nothing of ours may be hit by a cancel that is on its way.
+        if self.cancelling.is_some() {
+            return false;
+        }
         if self.stock_due() || self.undo_due() {
             return true;
         }
@@ -133,10 +137,15 @@ impl Session {
         self.kept.after.rewall = false;
         // Before the question is sent: its own ParameterStatus is not the client's to see.
         self.wall.up = true;
-        self.ask_server(&message, 1).await?;
-        if self.server.is_some() {
-            self.handle.set_walled(true);
+        let Some(answer) = self.question(&message, 1).await? else {
+            return Ok(());
+        };
+        if let Some((_, why)) = answer.error {
+            // A session without the wall must not be served; another login is.
+            let why = format!("it could not be made read-only: {why}");
+            return self.on_server_gone(&why).await;
         }
+        self.handle.set_walled(true);
         Ok(())
     }
 

@@ -138,7 +138,8 @@ fn held_whole(steps: &[Step], now: Circumstances) -> Option<Decision> {
             return Some(Decision::Write(why));
         }
     }
-    let opens = |s: &&Step| matches!(&s.kind, Kind::Begin { access } if *access != Some(Access::ReadOnly));
+    let opens =
+        |s: &&Step| matches!(&s.kind, Kind::Begin { access } if *access != Some(Access::ReadOnly));
     steps.iter().find(opens)?;
     if begin(now) == Decision::Defer {
         return None;
