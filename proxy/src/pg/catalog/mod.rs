@@ -19,7 +19,7 @@ mod shelf;
 pub use facts::{Event, Facts};
 pub use model::{Found, Model};
 pub use nature::Nature;
-pub(crate) use settle::chained;
+pub(crate) use settle::{chained, told};
 pub use settle::{Unsettled, settle};
 pub use shelf::{Catalog, Catalogs, LoginTo, Shelf};
 

@@ -331,6 +331,13 @@ fn named<'s>(model: &'s Model, scan: &'s Scan) -> impl Iterator<Item = (&'s str,
     all.filter_map(|(name, found)| Some((name.as_str(), found?)))
 }
 
+/// What code that is not parsed may do by its own words and by the objects that it names.
+pub(crate) fn told(code: &str, language: &str, model: Option<&Model>) -> Nature {
+    let scan = scan(code, language == "plpgsql");
+    let objects = model.into_iter().flat_map(|model| named(model, &scan));
+    objects.fold(scan.nature, |nature, (_, found)| nature.and(found.nature))
+}
+
 fn replaced(model: &Model, its: &Parts) -> [Nature; 3] {
     let mut all = [Nature::HARMLESS; 3];
     for (event, code) in &its.rules {

@@ -15,7 +15,7 @@ use super::finding::{Finding, Verdict};
 use super::kind::Kind;
 use super::lens::Lens;
 use super::policy::Effect;
-use super::{Statement, explain, rule, session, walk};
+use super::{Statement, explain, procedure, rule, session, walk};
 
 /// Judges the statements of `text` one by one.
 pub(super) fn all(text: &str, raw: Vec<RawStmt>, lens: Lens<'_>) -> Vec<Statement> {
@@ -83,8 +83,8 @@ pub(super) fn top(node: &NodeEnum, lens: Lens<'_>) -> (Kind, Finding) {
         }
         NodeEnum::AlterSystemStmt(_) => effect(Effect::AlterSystem),
         NodeEnum::LoadStmt(stmt) => other(lens.effect(Effect::Load).by(stmt.filename.as_str())),
-        NodeEnum::DoStmt(_) => effect(Effect::Procedures),
-        NodeEnum::CallStmt(stmt) => other(walk::procedure(stmt, lens)),
+        NodeEnum::DoStmt(stmt) => (Kind::Procedure, procedure::block(stmt, lens)),
+        NodeEnum::CallStmt(stmt) => (Kind::Procedure, walk::procedure(stmt, lens)),
         NodeEnum::CreateTableAsStmt(stmt) => (creates(created(stmt)), Finding::write(rule::INTO)),
         NodeEnum::CreateStmt(stmt) => (creates(stmt.relation.as_ref()), Finding::write(rule::DDL)),
         NodeEnum::ViewStmt(stmt) => (creates(stmt.view.as_ref()), Finding::write(rule::DDL)),

@@ -10,7 +10,7 @@ use super::functions::{self, Known};
 use super::names::Name;
 use super::policy::{Effect, Policy};
 use super::rule;
-use crate::pg::catalog::{Event, Found, Model, Nature, chained};
+use crate::pg::catalog::{Event, Found, Model, Nature, chained, told};
 
 /// See the module.
 #[derive(Clone, Copy)]
@@ -93,6 +93,18 @@ impl<'a> Lens<'a> {
         };
         finding.worsen(self.found(rule::REWRITTEN, &name.to_string(), found));
         finding
+    }
+
+    /// Code that is not parsed, run where it can neither write nor end its transaction.
+    pub(super) fn code(self, code: &str, language: &str) -> Finding {
+        let mut nature = told(code, language, self.model);
+        // What it may lift is put up again when it has ended, and it cannot commit.
+        nature.way_out = false;
+        let found = Found {
+            nature,
+            through: None,
+        };
+        self.found(rule::PROCEDURE, "its code", found)
     }
 
     fn resolve(

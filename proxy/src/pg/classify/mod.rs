@@ -20,6 +20,7 @@ mod lens;
 mod names;
 mod parse;
 mod policy;
+mod procedure;
 mod room;
 pub mod rule;
 mod session;

@@ -11,11 +11,11 @@ use crate::pg::classify::{Eyes, Finding, Judgement, Kind, Reading, Statement, Ve
 
 /// What was prepared by statements that are not answered yet.
 #[derive(Debug, Default)]
-pub(crate) struct Said(HashMap<String, Vec<Finding>>);
+struct Said(HashMap<String, Vec<Finding>>);
 
 impl Said {
     /// The judgement with each EXECUTE judged by what its name may stand for.
-    pub(crate) fn resolve(
+    fn resolve(
         &mut self,
         judgement: Arc<Judgement>,
         known: &Statements,

@@ -13,7 +13,6 @@ use pg_query::protobuf::{CallStmt, Node, RangeVar};
 
 use super::finding::{Finding, Verdict};
 use super::lens::Lens;
-use super::policy::Effect;
 use super::rule;
 
 /// Deepest nesting that is followed. The parser's own stack ends before, so this is never met; it
@@ -43,7 +42,7 @@ pub(super) fn arguments(nodes: &[Node], lens: Lens<'_>) -> Finding {
 
 /// Finding about CALL: the procedure and its arguments.
 pub(super) fn procedure(stmt: &CallStmt, lens: Lens<'_>) -> Finding {
-    let mut finding = lens.effect(Effect::Procedures);
+    let mut finding = Finding::new(Verdict::Uncertain, rule::PROCEDURE, None);
     if let Some(call) = &stmt.funccall {
         finding.decided_by = call::name(call);
         if let Some(name) = super::names::Name::of(&call.funcname) {
