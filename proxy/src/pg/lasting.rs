@@ -199,11 +199,7 @@ mod tests {
             (Tx::Idle, &["BEGIN"], false),
             (Tx::Idle, &["BEGIN", "INSERT INTO t VALUES (1)"], false),
             (Tx::Idle, &["BEGIN; INSERT INTO t VALUES (1)"], false),
-            (
-                Tx::Idle,
-                &["BEGIN; INSERT INTO t VALUES (1); COMMIT"],
-                true,
-            ),
+            (Tx::Idle, &["BEGIN; INSERT INTO t VALUES (1); COMMIT"], true),
             (Tx::Open, &["INSERT INTO t VALUES (1)"], false),
             (Tx::Open, &["CREATE TABLE u ()"], false),
             (Tx::Open, &["COMMIT"], true),

@@ -107,7 +107,12 @@ impl Session {
         if self.permit.is_none() || self.track.copy_in {
             return false;
         }
-        may_last(self.track.tx, self.track.closed(), self.track.open_run(), &self.eyes)
+        may_last(
+            self.track.tx,
+            self.track.closed(),
+            self.track.open_run(),
+            &self.eyes,
+        )
     }
 
     fn record_unknown(&mut self) {

@@ -109,10 +109,22 @@ mod tests {
 
     #[test]
     fn what_ends_a_transaction_is_known_by_its_first_words() {
-        for text in ["COMMIT", " commit;", "End", "commit and chain", "PREPARE  TRANSACTION 'x'"] {
+        for text in [
+            "COMMIT",
+            " commit;",
+            "End",
+            "commit and chain",
+            "PREPARE  TRANSACTION 'x'",
+        ] {
             assert!(is_commit(text.as_bytes()), "{text}");
         }
-        for text in ["", "ROLLBACK", "committed", "PREPARE p AS SELECT 1", "ENDING"] {
+        for text in [
+            "",
+            "ROLLBACK",
+            "committed",
+            "PREPARE p AS SELECT 1",
+            "ENDING",
+        ] {
             assert!(!is_commit(text.as_bytes()), "{text}");
         }
     }
