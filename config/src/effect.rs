@@ -31,8 +31,6 @@ pub enum Effect {
     Maintenance,
     /// NOTIFY.
     Notify,
-    /// CALL and DO, whose code may end the transaction it runs in.
-    Procedures,
     /// Replication slots and origins.
     Replication,
     /// Functions that change the server itself.
@@ -91,7 +89,6 @@ impl Word for Effect {
         ("logical-message", Self::LogicalMessage),
         ("maintenance", Self::Maintenance),
         ("notify", Self::Notify),
-        ("procedures", Self::Procedures),
         ("replication", Self::Replication),
         ("server", Self::Server),
         ("server-files", Self::ServerFiles),

@@ -79,6 +79,7 @@ pub(crate) async fn begin(
         grace_over: false,
         ahead: None,
         ready: None,
+        refused: None,
         parked: None,
         kept: Default::default(),
         timer: None,

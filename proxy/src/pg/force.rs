@@ -5,7 +5,7 @@
 //! connection and learns of it in order: by the error of what it runs, or by a failed transaction.
 
 use super::frame::put;
-use super::message::query;
+use super::message::own;
 use super::refuse;
 use super::session::{End, Session, Virtual};
 use super::track::Tx;
@@ -57,14 +57,14 @@ impl Session {
             return self.fail_run().await;
         }
         let mut rollback = Vec::new();
-        query(&mut rollback, "ROLLBACK");
+        own(&mut rollback, "ROLLBACK");
         self.ask_server(&rollback, 1).await?;
         if self.server.is_none() {
             return Ok(()); // Lost: told already.
         }
         self.track.tx = Tx::Idle;
         self.sealed = false;
-        self.virt = Virtual::Failed;
+        self.virt = Virtual::Failed("BEGIN".into());
         refuse::undone().notice(self.client.queue());
         self.release();
         self.recheck();

@@ -67,14 +67,18 @@ impl Session {
             // Half a message of the server's is out: nothing can be said in this protocol any more.
             return Err(End::Server);
         }
-        self.kept = super::careful::Kept::default();
+        let part = self.kept.part;
+        self.kept = super::kept::Kept::default();
         if goes_on {
-            self.virt = Virtual::Failed;
+            self.virt = Virtual::Failed("BEGIN".into());
         }
         for n in 0..owed {
             report.error(self.client.queue());
             let last = n + 1 == owed;
-            if last && unsynced {
+            if last && part {
+                let out = self.drop_front();
+                self.client.queue().extend_from_slice(&out);
+            } else if last && unsynced {
                 self.drop_to_sync = true;
             } else {
                 let status = self.client_status();

@@ -93,8 +93,8 @@ pub(crate) fn parameter(out: &mut Vec<u8>, name: &str, value: &str) {
     );
 }
 
-/// Appends a one-row, one-column text result as SHOW gives it.
-pub(crate) fn shown(out: &mut Vec<u8>, name: &str, value: &str) {
+/// Appends the description of one text column, as SHOW gives it.
+pub(crate) fn describe(out: &mut Vec<u8>, name: &str) {
     // RowDescription: one field; no table, type text (25), variable length, no modifier, text format.
     let field: &[u8] = &[
         0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0,
@@ -104,13 +104,16 @@ pub(crate) fn shown(out: &mut Vec<u8>, name: &str, value: &str) {
         b'T',
         &[&1i16.to_be_bytes(), name.as_bytes(), b"\0", field],
     );
+}
+
+/// Appends a row of one text column; text and binary format are the same.
+pub(crate) fn row(out: &mut Vec<u8>, value: &str) {
     let len = i32::try_from(value.len()).unwrap_or(0);
     put(
         out,
         b'D',
         &[&1i16.to_be_bytes(), &len.to_be_bytes(), value.as_bytes()],
     );
-    complete(out, "SHOW");
 }
 
 /// Appends a simple query.
@@ -123,10 +126,12 @@ pub(crate) const OWN: &str = "writefence own";
 
 /// Appends a statement of our own between the client's groups; it is answered with one
 /// ReadyForQuery. By the extended protocol and under a name, since a simple query would destroy the
-/// client's unnamed statement. One that failed leaves its name behind, hence the first Close.
+/// client's unnamed statement, which may have been parsed and not yet run.
 pub(crate) fn own(out: &mut Vec<u8>, sql: &str) {
     let name: &[u8] = OWN.as_bytes();
+    // Left over where the last one failed; closing what is not there is no error.
     put(out, b'C', &[b"S", name, b"\0"]);
+    put(out, b'C', &[b"P", name, b"\0"]);
     put(out, b'P', &[name, b"\0", sql.as_bytes(), b"\0\0\0"]);
     put(out, b'B', &[name, b"\0", name, b"\0", &[0; 6]]);
     put(out, b'E', &[name, b"\0", &[0; 4]]);

@@ -144,15 +144,20 @@ pub(crate) fn undone() -> Report {
 }
 
 /// The session cannot be moved to the new target.
-pub(crate) fn unmovable(region: &str, reason: &str) -> Report {
+pub(crate) fn unmovable(region: &str, reason: &str, waiting: bool) -> Report {
+    let waiting = if waiting {
+        " The statement that was waiting was not executed."
+    } else {
+        ""
+    };
     Report {
         severity: "FATAL",
         sqlstate: "57P01".into(),
         message: format!(
             "the primary has moved to region \"{region}\" and this session cannot be moved with it"
         ),
-        detail: Some(format!("Reason: {reason}.")),
-        hint: Some("Connect again.".into()),
+        detail: Some(format!("Reason: {reason}.{waiting}")),
+        hint: Some("Connect again: a new session is made on the new primary.".into()),
     }
 }
 

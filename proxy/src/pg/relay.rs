@@ -10,15 +10,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::decide::{Extent, GROUP, extent};
-use super::frame::{HEADER, INSPECT, PARSE_KEPT, cstr, head, is_client_tag};
+use super::frame::{INSPECT, PARSE_KEPT, cstr, head, is_client_tag};
 use super::leg::{SCRATCH, with_scratch};
 use super::message::{bind_head, body, parse_head, target_head};
 use super::replay::{MoveError, Ready};
 use super::session::Session;
-use super::track::{Prepared, Tx};
-use super::xid::Xid;
+use super::track::Prepared;
 use crate::gate::{Lane, Permit, Phase, Turn as HoldTurn};
-use crate::sessions::SessionState;
 
 /// What a held or stalled client may send ahead before it is no longer read from: one whole group
 /// and what one more read brings.
@@ -246,33 +244,16 @@ impl Session {
                 .completed(body(frame).strip_suffix(b"\0").unwrap_or_default()),
             b'1' => self.track.parsed(),
             b'I' | b's' => self.track.passed(),
-            b'G' => self.track.copy_in(),
+            b'G' => {
+                self.track.copy_in();
+                // The client sends no data before it has seen this.
+                self.kept.disarm();
+            }
             b'S' => return self.see_parameter(frame),
             b'E' => return self.see_error(frame),
             b'Z' => return self.see_ready(frame),
             _ => {}
         }
-        Seen::Relay
-    }
-
-    fn see_ready(&mut self, frame: &[u8]) -> Seen {
-        let status = frame.get(HEADER).copied().unwrap_or(b'I');
-        self.track.ready(status, &self.eyes);
-        if self.track.tx == Tx::Idle {
-            self.handle.transaction_ended();
-            self.xid = Xid::default();
-        }
-        if self.track.quiescent() {
-            self.sealed = false;
-            self.release();
-        } else if self.track.answered() && self.permit.is_some() {
-            self.handle.set_state(SessionState::InTransaction);
-        }
-        if self.kept.misjudged() && status == b'I' {
-            return Seen::Misjudged;
-        }
-        self.kept.answered();
-        self.record_wish();
         Seen::Relay
     }
 

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
-use super::careful::Kept;
 use super::classify::Eyes;
+use super::kept::{Kept, Wrap};
 use super::leg::Leg;
 use super::message::Report;
 use super::orphan::Orphan;
@@ -51,10 +51,10 @@ pub(crate) enum Virtual {
     /// The server's transaction status is the client's.
     #[default]
     None,
-    /// BEGIN was answered here; its message waits to be sent with the first statement.
-    Deferred(Vec<u8>),
-    /// The client's transaction has failed, the server has none.
-    Failed,
+    /// This BEGIN was answered here and waits to be sent with the first statement.
+    Deferred(String),
+    /// The client's transaction has failed, the server has none; it began so.
+    Failed(String),
 }
 
 /// Everything a session owns.
@@ -89,6 +89,9 @@ pub(crate) struct Session {
     /// A login made ahead, or being made.
     pub(crate) ahead: Option<JoinHandle<Result<Ready, MoveError>>>,
     pub(crate) ready: Option<Ready>,
+    /// Why the login ahead was refused. It is tried again at the move, when it may succeed: the
+    /// candidate may only have been behind.
+    pub(crate) refused: Option<String>,
     pub(crate) parked: Option<(Parked, Instant)>,
     /// What the group in flight may need yet: its bytes, its withheld answers.
     pub(crate) kept: Kept,
@@ -190,6 +193,8 @@ impl Session {
             || self.stale()
             || self.wall.stands()
             || self.virt != Virtual::None
+            || self.kept.part
+            || self.kept.wrap != Wrap::None
             || self.sealed;
     }
 
@@ -297,9 +302,15 @@ impl Session {
                 let told = Some((ready.server.target.region.clone(), ready.server.pid));
                 self.handle.set_ahead(told, ready.server.target.serial);
                 self.ready = Some(ready);
+                self.refused = None;
             }
-            Err(e) => tracing::debug!(session = self.handle.id(), error = %e, "login ahead failed"),
+            Err(e) => {
+                let error = e.chain();
+                tracing::debug!(session = self.handle.id(), error, "login ahead failed");
+                self.refused = (!e.passes()).then_some(error);
+            }
         }
+        self.tell_moves();
     }
 
     async fn finish(mut self, end: End) {

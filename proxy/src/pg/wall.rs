@@ -2,20 +2,23 @@
 //!
 //! Each session's `default_transaction_read_only` is set to on by us when the session is quiet, and
 //! lowered when the gate opens. Towards the client the variable is virtual: our value is never
-//! shown, and what the client sets meanwhile is kept and applied when the wall comes down.
+//! shown. What the client sets meanwhile is set, learned, and covered by raising the wall again
+//! before anything else is sent; it is given back when the wall comes down.
 //! The wall is raised by SET and not as a startup option: what a RESET would restore stays the
-//! client's own, and each reset is followed by raising it again before anything else is sent.
+//! client's own.
 
-use super::classify::{Kind, judge};
+use super::decide::REFUSED;
 use super::frame::head;
-use super::frame::put;
-use super::message::{body, own, parameter_of, parse_head, query, report_field};
+use super::kept::Wrap;
+use super::message::{body, own, parameter_of, report_field};
 use super::relay::Seen;
 use super::session::{End, Session};
 use super::track::Tx;
+use super::wrap::tells_write;
 use crate::gate::Phase;
 
-const NAME: &str = "default_transaction_read_only";
+/// The variable behind the wall.
+pub(crate) const NAME: &str = "default_transaction_read_only";
 const RAISE: &str = "SET default_transaction_read_only = on";
 
 /// Whether the wall stands in a session, and what its client believes.
@@ -24,8 +27,6 @@ pub(crate) struct Wall {
     up: bool,
     /// What the client was last told of the variable.
     told: String,
-    /// What the client asked for while the wall stood: the statement, until it is answered.
-    wish: Option<String>,
 }
 
 impl Default for Wall {
@@ -33,7 +34,6 @@ impl Default for Wall {
         Self {
             up: false,
             told: "off".into(),
-            wish: None,
         }
     }
 }
@@ -73,6 +73,9 @@ impl Session {
         if !self.careful || !self.track.answered() || self.passing {
             return false;
         }
+        if let Wrap::ToEnd(_) = self.kept.wrap {
+            return true;
+        }
         let fenced = self.look.phase != Phase::Open;
         match self.track.tx {
             Tx::Idle if fenced => !self.wall.up || self.kept.after.rewall,
@@ -80,7 +83,7 @@ impl Session {
             Tx::Idle => !self.look.releasing && (self.wall.up || self.sealed),
             Tx::Open => {
                 (self.sealed && self.kept.after.reseal)
-                    || (fenced && self.grace_over && !self.sealed && self.permit.is_some())
+                    || (fenced && !self.sealed && (self.grace_over || self.fresh()))
             }
             Tx::Failed => false,
         }
@@ -96,6 +99,10 @@ impl Session {
                 self.undo_now().await?;
                 continue;
             }
+            if let Wrap::ToEnd(status) = self.kept.wrap {
+                self.unwrap(status).await?;
+                continue;
+            }
             let fenced = self.look.phase != Phase::Open;
             match self.track.tx {
                 Tx::Idle if self.stock_due() => {
@@ -105,12 +112,19 @@ impl Session {
                 Tx::Idle if fenced => self.raise().await?,
                 Tx::Idle if self.stale() => self.get_to_target().await?,
                 Tx::Idle => self.lower().await?,
+                Tx::Open if !self.sealed && self.fresh() => self.seal_fresh().await?,
                 Tx::Open => self.seal().await?,
                 Tx::Failed => {}
             }
         }
         self.recheck();
         Ok(())
+    }
+
+    /// The open transaction is younger than the fence: what an AND CHAIN began, or what no permit
+    /// was taken for.
+    fn fresh(&self) -> bool {
+        self.kept.after.chained || self.permit.is_none()
     }
 
     async fn raise(&mut self) -> Result<(), End> {
@@ -143,6 +157,9 @@ impl Session {
         self.handle.set_walled(false);
         self.ask_server(&message, readies).await?;
         self.wall.up = false;
+        let mut news = Vec::new();
+        self.learn_own(&mut news);
+        self.client.queue().extend_from_slice(&news);
         Ok(())
     }
 
@@ -165,9 +182,32 @@ impl Session {
         if answer.error.is_none() {
             self.xid = super::xid::Xid::read(answer.rows.first());
         }
+        self.track.tx = Tx::of(answer.status);
         if answer.error.is_none() && answer.rows.first().is_some_and(Option::is_none) {
             self.release();
         }
+        self.recheck();
+        Ok(())
+    }
+
+    /// Makes a transaction that has just begun read-only on the server, without taking a snapshot,
+    /// after which its isolation level could not be chosen. It has written nothing: the permit of
+    /// the transaction before it ends.
+    async fn seal_fresh(&mut self) -> Result<(), End> {
+        let mut message = Vec::new();
+        own(&mut message, "SET TRANSACTION READ ONLY");
+        own(&mut message, "SHOW transaction_read_only");
+        self.kept.after.chained = false;
+        let Some(answer) = self.question(&message, 2).await? else {
+            return Ok(());
+        };
+        self.sealed = true;
+        self.track.tx = Tx::of(answer.status);
+        let shut = answer.rows.first().is_some_and(|on| on.as_deref() == Some("on"));
+        if self.track.tx == Tx::Open && !shut {
+            self.fail_transaction().await?;
+        }
+        self.release();
         self.recheck();
         Ok(())
     }
@@ -260,14 +300,19 @@ impl Session {
     /// An ErrorResponse came.
     pub(crate) fn see_error(&mut self, frame: &[u8]) -> Seen {
         self.track.failed();
-        self.wall.wish = None;
         let severity = report_field(body(frame), b'V').unwrap_or_default();
         if matches!(severity, b"FATAL" | b"PANIC") {
             // The session may outlive its server: what the client is told is decided at its end.
             self.last_words = Some(frame.to_vec());
             return Seen::Swallow;
         }
-        if report_field(body(frame), b'C') != Some(b"25006") {
+        let text = |code| String::from_utf8_lossy(report_field(body(frame), code).unwrap_or_default());
+        if let Some(why) = self.kept.planted
+            && text(b'M').contains(REFUSED)
+        {
+            return self.refusal(why);
+        }
+        if !tells_write(&text(b'C'), self.kept.wrap) {
             return Seen::Relay;
         }
         if self.kept.armed() && self.track.tx == Tx::Idle {
@@ -275,11 +320,7 @@ impl Session {
             return Seen::Swallow;
         }
         if self.wall.up || self.sealed {
-            let mut out = Vec::new();
-            self.fence()
-                .write("PostgreSQL found that it writes")
-                .error(&mut out);
-            return Seen::Instead(out);
+            return self.refusal("PostgreSQL found that it writes");
         }
         if self.plainly_open() {
             let totals = &self.group.sessions.totals;
@@ -290,51 +331,9 @@ impl Session {
         Seen::Relay
     }
 
-    /// The client sets the variable while the wall stands: the server is told to stay read-only,
-    /// in a statement with the same command tag, and the client's text is kept for later.
-    pub(crate) fn set_virtually(&mut self, text: String) -> Result<(), End> {
-        let inbox = std::mem::take(&mut self.client.inbox);
-        let mut out = Vec::with_capacity(inbox.len());
-        let mut at = 0;
-        let mut done = false;
-        while let Ok(Some(h)) = head(inbox.get(at..).unwrap_or_default()) {
-            let Some(frame) = inbox.get(at..at + h.total) else {
-                break;
-            };
-            match h.tag {
-                b'Q' if !done => {
-                    query(&mut out, RAISE);
-                    done = true;
-                }
-                b'P' if !done => {
-                    let (name, _) = parse_head(frame).unwrap_or_default();
-                    put(&mut out, b'P', &[name, b"\0", RAISE.as_bytes(), b"\0\0\0"]);
-                }
-                _ => out.extend_from_slice(frame),
-            }
-            done |= matches!(h.tag, b'S' | b'H');
-            at += h.total;
-        }
-        out.extend_from_slice(inbox.get(at..).unwrap_or_default());
-        self.client.inbox = out;
-        self.wall.wish = Some(text);
-        self.pass(super::decide::After::default());
-        Ok(())
-    }
-
-    /// The group in flight was answered: a wish of the client's about the variable is recorded.
-    pub(crate) fn record_wish(&mut self) {
-        let Some(text) = self.wall.wish.take() else {
-            return;
-        };
-        let judged = judge(text.as_bytes(), self.track.reported, &self.eyes);
-        match judged.statements.first().map(|s| &s.kind) {
-            Some(Kind::Reset { .. }) => self.track.sets.unset(NAME),
-            Some(Kind::SetSessionCharacteristics { .. }) => {
-                self.track.sets.unset(NAME);
-                self.track.sets.set("session characteristics", &text);
-            }
-            _ => self.track.sets.set(NAME, &text),
-        }
+    fn refusal(&self, why: &str) -> Seen {
+        let mut out = Vec::new();
+        self.fence().write(why).error(&mut out);
+        Seen::Instead(out)
     }
 }

@@ -14,6 +14,10 @@ pub struct DaemonOptions {
     pub primary: String,
     /// `hold` or `reject`.
     pub answer: String,
+    /// What a BEGIN meets: `auto`, `defer` or `hold`.
+    pub begin: String,
+    /// What is fenced: `writes` or `all`.
+    pub scope: String,
     /// How long a held write may wait.
     pub hold: String,
     /// How long open transactions may go on as they are.
@@ -43,6 +47,8 @@ impl DaemonOptions {
                 .unwrap_or_default(),
             regions,
             answer: "hold".to_owned(),
+            begin: "auto".to_owned(),
+            scope: "writes".to_owned(),
             hold: "20s".to_owned(),
             grace: "3s".to_owned(),
             deadline: "8s".to_owned(),
@@ -57,6 +63,8 @@ impl DaemonOptions {
         let Self {
             primary,
             answer,
+            begin,
+            scope,
             hold,
             grace,
             deadline,
@@ -94,6 +102,8 @@ user = "{observer}"
 kind = "postgres"
 [group.main.fence]
 answer = "{answer}"
+begin = "{begin}"
+scope = "{scope}"
 hold = "{hold}"
 [group.main.drain]
 grace = "{grace}"

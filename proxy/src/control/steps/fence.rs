@@ -8,6 +8,7 @@ use writefence_admin::api::{ApiError, Code, DrainOutcome, Finding, Level, RunKin
 use super::super::actor::Fencing;
 use super::super::drains::{Draining, stragglers};
 use super::super::error::refused;
+use super::super::preflight;
 use super::{Course, Found, Stop};
 use crate::clock;
 
@@ -29,6 +30,8 @@ impl Course {
     pub(super) async fn preflight(&mut self) -> Found {
         if self.kind == RunKind::Switchover {
             self.log_in_ahead().await?;
+            // Logins that the candidate refused are known only now.
+            preflight::sessions_again(&mut self.found, &self.desk);
         }
         // Asked before the run began; a blocked move leaves no run behind.
         Ok(std::mem::take(&mut self.found))

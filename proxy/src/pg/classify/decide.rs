@@ -14,7 +14,7 @@ use pg_query::protobuf::{
 use super::finding::{Finding, Verdict};
 use super::kind::Kind;
 use super::policy::{Effect, Policy};
-use super::{Statement, explain, rule, session, walk};
+use super::{Statement, explain, procedure, rule, session, walk};
 
 /// Judges the statements of `text` one by one.
 pub(super) fn all(text: &str, raw: Vec<RawStmt>, policy: &Policy) -> Vec<Statement> {
@@ -80,8 +80,8 @@ fn top(node: &NodeEnum, policy: &Policy) -> (Kind, Finding) {
         }
         NodeEnum::AlterSystemStmt(_) => effect(Effect::AlterSystem),
         NodeEnum::LoadStmt(stmt) => other(policy.effect(Effect::Load).by(stmt.filename.as_str())),
-        NodeEnum::DoStmt(_) => effect(Effect::Procedures),
-        NodeEnum::CallStmt(stmt) => other(walk::procedure(stmt, policy)),
+        NodeEnum::DoStmt(stmt) => (Kind::Procedure, procedure::block(stmt, policy)),
+        NodeEnum::CallStmt(stmt) => (Kind::Procedure, walk::procedure(stmt, policy)),
         NodeEnum::CreateTableAsStmt(stmt) => (creates(created(stmt)), Finding::write(rule::INTO)),
         NodeEnum::CreateStmt(stmt) => (creates(stmt.relation.as_ref()), Finding::write(rule::DDL)),
         NodeEnum::ViewStmt(stmt) => (creates(stmt.view.as_ref()), Finding::write(rule::DDL)),

@@ -36,7 +36,8 @@ pub(super) fn look_up(name: &Name<'_>) -> Known {
     }
 }
 
-fn effect(name: &str) -> Option<Effect> {
+/// The effect of a function by its name.
+pub(super) fn effect(name: &str) -> Option<Effect> {
     Some(match name {
         "txid_current" | "pg_current_xact_id" => Effect::AssignXid,
         "dblink" | "dblink_exec" | "dblink_open" | "dblink_send_query" => Effect::Dblink,

@@ -46,6 +46,8 @@ pub enum Kind {
     CreateTemp,
     CopyFrom,
     CopyTo,
+    /// CALL and DO: their code may end the transaction it runs in.
+    Procedure,
 }
 
 /// The two settings wall two stands on.
@@ -82,7 +84,8 @@ impl Kind {
             | Self::Fetch
             | Self::CreateTemp
             | Self::CopyFrom
-            | Self::CopyTo => false,
+            | Self::CopyTo
+            | Self::Procedure => false,
         }
     }
 
@@ -113,7 +116,8 @@ impl Kind {
             | Self::Fetch
             | Self::CreateTemp
             | Self::CopyFrom
-            | Self::CopyTo => false,
+            | Self::CopyTo
+            | Self::Procedure => false,
         }
     }
 }

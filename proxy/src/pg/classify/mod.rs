@@ -18,6 +18,7 @@ mod kind;
 mod names;
 mod parse;
 mod policy;
+mod procedure;
 pub mod rule;
 mod session;
 #[cfg(test)]

@@ -31,8 +31,6 @@ effects! {
     AlterSystem = "alter-system",
     /// A transaction id taken by hand (`txid_current`): the session then counts as a writer.
     AssignXid = "assign-xid",
-    /// CALL and DO, whose code may end the read-only transaction it runs in.
-    Procedures = "procedures",
     /// SQL sent to another server (`dblink`).
     Dblink = "dblink",
     /// EXPLAIN ANALYZE of a statement that creates a table.

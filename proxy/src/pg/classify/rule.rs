@@ -52,6 +52,8 @@ pub const FIELD: &str = "field";
 pub const CURSOR: &str = "cursor";
 /// EXECUTE: the prepared statement decides.
 pub const EXECUTE: &str = "execute";
+/// CALL or DO: run inside a read-only transaction of our own.
+pub const PROCEDURE: &str = "procedure";
 /// Changes a table of schema `pg_temp`.
 pub const TEMPORARY: &str = "temporary";
 
@@ -94,6 +96,7 @@ pub const ALL: &[&str] = &[
     FIELD,
     CURSOR,
     EXECUTE,
+    PROCEDURE,
     TEMPORARY,
     DML,
     DDL,

@@ -1,151 +1,20 @@
 //! What happens to a statement group while not everything may pass. Pure: data in, decision out.
 //!
 //! A group is looked at whole, before any of it is sent. The rules are DESIGN's: reads and what is
-//! uncertain run under wall two, writes wait or are refused, a transaction that was open at the
-//! fence may go on until it is sealed, and every known way out of wall two is shut.
+//! in doubt run under wall two, writes wait or are refused, a transaction that was open at the
+//! fence may go on until it is sealed, and every known way out of wall two is shut. Where something
+//! has to happen between two statements of a group, the group is cut there, and what is behind the
+//! cut is looked at again when what is before it has been answered.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod cut;
+mod view;
 
-use super::classify::{Access, Eyes, Judgement, Kind, Reading, Statement, Verdict, judge};
-use super::frame::{FrameError, PARSE_KEPT, head};
-use super::message::{bind_head, body, parse_head};
-use super::track::{Prepared, Track, Tx};
+use super::classify::{Access, Kind, Verdict};
+use super::track::Tx;
 use crate::gate::{Answer, Begin};
 
-/// A group larger than this is not looked into while fenced; it counts as a write.
-pub(crate) const GROUP: usize = 256 * 1024;
-
-/// The front of an inbox, seen as a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
-    /// Not all of it has come.
-    More,
-    /// It ends here; `terminator` is the tag of its last message (`Q`, `F`, `S` or `H`).
-    Whole { len: usize, terminator: u8 },
-    /// Too large to be looked into.
-    Over,
-}
-
-/// Finds the end of the group at the front of `buf`.
-pub(crate) fn extent(buf: &[u8]) -> Result<Extent, FrameError> {
-    let mut at = 0;
-    while let Some(h) = head(buf.get(at..).unwrap_or_default())? {
-        if at + h.total > GROUP {
-            return Ok(Extent::Over);
-        }
-        if buf.len() < at + h.total {
-            return Ok(Extent::More);
-        }
-        at += h.total;
-        if matches!(h.tag, b'Q' | b'F' | b'S' | b'H') {
-            return Ok(Extent::Whole {
-                len: at,
-                terminator: h.tag,
-            });
-        }
-    }
-    Ok(Extent::More)
-}
-
-/// What a group would run.
-#[derive(Debug, Default)]
-pub(crate) struct View {
-    /// Each statement with its text, in order of execution.
-    pub(crate) runs: Vec<(Arc<Judgement>, Arc<[u8]>)>,
-    /// Something in it is not known: a FunctionCall, a portal of unknown origin, too much text.
-    pub(crate) opaque: Option<&'static str>,
-    /// It is a single Query message.
-    pub(crate) simple: bool,
-}
-
-/// Reads a whole group. `track` resolves names that were prepared or bound before it.
-pub(crate) fn view(group: &[u8], track: &Track, eyes: &Eyes) -> View {
-    let mut view = View::default();
-    let mut reading = track.reading();
-    let mut parsed: HashMap<&[u8], Arc<Prepared>> = HashMap::new();
-    let mut bound: HashMap<&[u8], Option<Arc<Prepared>>> = HashMap::new();
-    let mut at = 0;
-    while let Ok(Some(h)) = head(group.get(at..).unwrap_or_default()) {
-        let frame = group.get(at..at + h.total).unwrap_or_default();
-        at += h.total.max(1);
-        match h.tag {
-            b'Q' => {
-                view.simple = true;
-                let text = body(frame)
-                    .strip_suffix(b"\0")
-                    .unwrap_or_else(|| body(frame));
-                view.runs
-                    .push((Arc::new(judge(text, reading, eyes)), text.into()));
-            }
-            b'F' => view.opaque = Some("function call"),
-            b'P' => match parse_head(frame) {
-                Some((name, _)) if frame.len() <= PARSE_KEPT => {
-                    parsed.insert(name, Prepared::new(frame, reading));
-                    // What runs before the next Parse may change how that one is read.
-                    reading = Reading::default();
-                }
-                Some((name, _)) => {
-                    parsed.insert(name, Prepared::unkept());
-                }
-                None => view.opaque = Some("malformed Parse"),
-            },
-            b'B' => match bind_head(frame) {
-                Some((portal, name)) => {
-                    let found = parsed.get(name).cloned().or_else(|| track.find(name));
-                    bound.insert(portal, found);
-                }
-                None => view.opaque = Some("malformed Bind"),
-            },
-            b'E' => view.execute(frame, &bound, track, eyes),
-            _ => {}
-        }
-    }
-    view
-}
-
-impl View {
-    fn execute(
-        &mut self,
-        frame: &[u8],
-        bound: &HashMap<&[u8], Option<Arc<Prepared>>>,
-        track: &Track,
-        eyes: &Eyes,
-    ) {
-        let Some((portal, _)) = super::frame::cstr(body(frame)) else {
-            self.opaque = Some("malformed Execute");
-            return;
-        };
-        let prepared = bound
-            .get(portal)
-            .cloned()
-            .unwrap_or_else(|| track.statements.bound(portal));
-        match prepared
-            .as_ref()
-            .and_then(|p| Some((p.judgement(eyes)?, p.text().into())))
-        {
-            Some(run) => self.runs.push(run),
-            None => self.opaque = Some("a portal whose statement is not known"),
-        }
-    }
-
-    /// Every statement in order.
-    pub(crate) fn statements(&self) -> impl DoubleEndedIterator<Item = &Statement> {
-        self.runs.iter().flat_map(|(j, _)| j.statements.iter())
-    }
-
-    /// The only statement, with its text, if there is exactly one.
-    pub(crate) fn only(&self) -> Option<(&Statement, String)> {
-        let [(judgement, text)] = self.runs.as_slice() else {
-            return None;
-        };
-        let [statement] = judgement.statements.as_slice() else {
-            return None;
-        };
-        let own = text.get(statement.text.clone()).unwrap_or_default();
-        Some((statement, String::from_utf8_lossy(own).into_owned()))
-    }
-}
+pub(crate) use cut::{REFUSED, apart, cut, cut_at, plant, rejoin};
+pub(crate) use view::{Extent, GROUP, Step, View, extent, view};
 
 /// What is known of the session and the fence when a group is decided on.
 #[derive(Clone, Copy, Debug)]
@@ -163,9 +32,11 @@ pub(crate) struct Circumstances {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// Send it.
-    Pass(After),
-    /// Send it; if PostgreSQL refuses it for being a write and nothing was relayed, it is a write.
-    Try(After),
+    Send(Manner, After),
+    /// Only the statements before this one; the rest is looked at when they are answered.
+    Cut(usize),
+    /// The statements before this one, and a refusal in the place of it.
+    Plant(usize, &'static str),
     /// It is a write: hold it or refuse it as the fence says.
     Write(&'static str),
     /// Refuse it whatever the fence's answer: waiting would not make it right.
@@ -174,24 +45,69 @@ pub(crate) enum Decision {
     Defer,
     /// SHOW of the virtual variable: answered here.
     Show(String),
-    /// A setting of the virtual variable: the server is told to stay read-only instead, the
-    /// client's own text is kept and applied at open.
-    Virtual(String),
+    /// Asks for what the client has already, as far as it can see: answered here with this command
+    /// tag. Only a later write is refused.
+    Accept(&'static str),
 }
 
-/// What has to be put right after a group that passed.
+/// How a group is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    Plain,
+    /// If PostgreSQL refuses it for being a write and nothing was relayed, it is a write.
+    Doubt,
+    /// As in doubt, and inside a read-only transaction of ours: its code may end the transaction
+    /// it runs in and begin one that writes, which PostgreSQL forbids inside a block.
+    Wrapped,
+}
+
+/// What has to be put right after a group that was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct After {
-    /// It reset settings: wall two has to be raised again.
+    /// It lowered wall two: that has to be raised again.
     pub(crate) rewall: bool,
+    /// What the server says of the virtual variable now is the client's own value.
+    pub(crate) own: bool,
     /// It went back to a savepoint: a sealed transaction has to be sealed again.
     pub(crate) reseal: bool,
+    /// It began a transaction that says itself that it only reads.
+    pub(crate) sealed: bool,
+    /// It ended a transaction and began the next: that one has to be sealed.
+    pub(crate) chained: bool,
 }
 
-const READ_ONLY_NAMES: [&str; 2] = ["default_transaction_read_only", "transaction_read_only"];
+impl After {
+    /// Both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            rewall: self.rewall | other.rewall,
+            own: self.own | other.own,
+            reseal: self.reseal | other.reseal,
+            sealed: self.sealed | other.sealed,
+            chained: self.chained | other.chained,
+        }
+    }
+}
 
-fn is_read_only_name(name: &str) -> bool {
-    READ_ONLY_NAMES.contains(&name)
+/// The variable behind wall two, and that of the transaction which follows it.
+const DEFAULT: &str = "default_transaction_read_only";
+const CURRENT: &str = "transaction_read_only";
+
+/// Why a COMMIT inside a group has to be the last of its part, and the like: how one statement
+/// gets along with those around it.
+enum Stand {
+    /// Goes with others.
+    Fine,
+    Doubt,
+    Wrap,
+    /// Goes with those before it, and something has to be put right before those behind it.
+    Last(After),
+    /// Something is done about it that is done about no other.
+    Alone(Decision),
+    /// A write.
+    Never(&'static str),
+    /// A way around the fence.
+    Out(&'static str),
 }
 
 /// Decides on a group.
@@ -201,103 +117,140 @@ pub(crate) fn decide(view: &View, now: Circumstances) -> Decision {
     }
     if let Some(why) = view.opaque {
         return if now.tx == Tx::Open && !now.sealed {
-            Decision::Pass(After::default())
+            Decision::Send(Manner::Plain, After::default())
         } else {
             Decision::Write(why)
         };
     }
-    if let Some(decision) = virtual_variable(view, now) {
+    if now.tx == Tx::Idle
+        && now.answer == Answer::Hold
+        && let Some(decision) = held_whole(&view.steps, now)
+    {
         return decision;
     }
-    match now.tx {
-        Tx::Idle => outside(view, now),
-        Tx::Open => inside(view, now),
-        Tx::Failed => in_failed(view),
-    }
+    one_by_one(&view.steps, now)
 }
 
-fn virtual_variable(view: &View, now: Circumstances) -> Option<Decision> {
-    let (statement, text) = view.only()?;
-    match &statement.kind {
-        Kind::Show { name } if view.simple && now.tx == Tx::Idle && is_read_only_name(name) => {
-            Some(Decision::Show(name.clone()))
+/// Under `hold` a group with a write in it waits whole: it was sent as one transaction.
+fn held_whole(steps: &[Step], now: Circumstances) -> Option<Decision> {
+    for step in steps {
+        if let Stand::Never(why) | Stand::Out(why) = outside(step, now) {
+            return Some(Decision::Write(why));
         }
-        Kind::Set { name, local: false } if name == READ_ONLY_NAMES[0] => {
-            Some(Decision::Virtual(text))
-        }
-        Kind::Reset { name } if name == READ_ONLY_NAMES[0] => Some(Decision::Virtual(text)),
-        Kind::SetSessionCharacteristics { access: Some(_) } => Some(Decision::Virtual(text)),
-        _ => None,
     }
-}
-
-/// True for statements that would take wall two down, or lead around it.
-fn leads_out(statement: &Statement) -> bool {
-    match &statement.kind {
-        Kind::Begin { access }
-        | Kind::SetTransaction { access }
-        | Kind::SetSessionCharacteristics { access } => *access == Some(Access::ReadWrite),
-        Kind::Set { name, .. } | Kind::Reset { name } => is_read_only_name(name),
-        Kind::Commit { chain } | Kind::Rollback { chain } => *chain,
-        Kind::PrepareTransaction | Kind::CommitPrepared | Kind::RollbackPrepared => true,
-        _ => false,
+    let opens = |s: &&Step| matches!(&s.kind, Kind::Begin { access } if *access != Some(Access::ReadOnly));
+    steps.iter().find(opens)?;
+    if begin(now) == Decision::Defer {
+        return None;
     }
-}
-
-fn resets(statement: &Statement) -> bool {
-    matches!(statement.kind, Kind::ResetAll | Kind::DiscardAll)
-}
-
-fn harmless(statement: &Statement) -> bool {
-    statement.verdict == Verdict::Read
-        || (statement.verdict == Verdict::Boundary && !leads_out(statement) && !resets(statement))
-}
-
-/// A group that begins outside a transaction.
-fn outside(view: &View, now: Circumstances) -> Decision {
-    let opens = |s: &Statement| matches!(s.kind, Kind::Begin { access } if access != Some(Access::ReadOnly));
-    if let Some((s, _)) = view.only()
-        && opens(s)
-    {
-        return begin(now);
-    }
-    if let Some(s) = view.statements().find(|s| s.verdict == Verdict::Write) {
-        return Decision::Write(s.rule);
-    }
-    // A BEGIN with more behind it: under hold its transaction may write later, so it waits whole,
-    // unless it also ends here.
-    let closes = view.statements().next_back().is_some_and(|s| {
-        matches!(
-            s.kind,
-            Kind::Commit { chain: false } | Kind::Rollback { chain: false }
-        )
-    });
-    if view.statements().any(opens) && now.answer == Answer::Hold && !closes {
-        return Decision::Write("transaction");
-    }
-    if let Some(s) = view.statements().find(|s| leads_out(s)) {
-        return Decision::Write(s.rule);
-    }
-    if view.statements().any(resets) {
-        // Alone it can be followed by raising the wall again; with more behind it, the rest would
-        // run without.
-        let alone = view.statements().all(|s| resets(s) || harmless(s));
-        return if alone {
-            Decision::Pass(After {
-                rewall: true,
-                ..After::default()
-            })
-        } else {
-            Decision::Write("reset with more behind it")
-        };
-    }
-    if view.statements().all(harmless) {
-        Decision::Pass(After::default())
+    // Its transaction may write later, unless it ends here and all of it reads.
+    let closes = steps.last().is_some_and(|s| is_end(&s.kind));
+    let reads = |s: &Step| match &s.kind {
+        Kind::Begin { access } => *access != Some(Access::ReadWrite),
+        kind if is_end(kind) => true,
+        _ => s.verdict == Verdict::Read,
+    };
+    Some(if closes && steps.iter().all(reads) {
+        Decision::Send(Manner::Plain, After::default())
     } else {
-        Decision::Try(After::default())
+        Decision::Write("transaction")
+    })
+}
+
+fn one_by_one(steps: &[Step], now: Circumstances) -> Decision {
+    let mut manner = Manner::Plain;
+    for (n, step) in steps.iter().enumerate() {
+        let stand = match now.tx {
+            Tx::Idle => outside(step, now),
+            Tx::Open if now.sealed => sealed(step),
+            Tx::Open => open(step),
+            Tx::Failed => failed(step),
+        };
+        let (first, last) = (n == 0, n + 1 == steps.len());
+        match stand {
+            Stand::Fine => {}
+            Stand::Doubt if manner == Manner::Plain => manner = Manner::Doubt,
+            Stand::Doubt => {}
+            Stand::Wrap => manner = Manner::Wrapped,
+            // What ends a transaction must not end the one that is wrapped around the others.
+            Stand::Last(_) if manner == Manner::Wrapped => return Decision::Cut(n),
+            Stand::Last(_) if !last => return Decision::Cut(n + 1),
+            Stand::Last(after) => return Decision::Send(manner, after),
+            Stand::Alone(_) if !first => return Decision::Cut(n),
+            Stand::Alone(_) if !last => return Decision::Cut(1),
+            Stand::Alone(decision) => return decision,
+            Stand::Never(why) | Stand::Out(why) if !first => return Decision::Plant(n, why),
+            Stand::Never(why) => return Decision::Write(why),
+            Stand::Out(why) => return Decision::Refuse(why),
+        }
+    }
+    Decision::Send(manner, After::default())
+}
+
+/// A statement outside a transaction, under wall two.
+fn outside(step: &Step, now: Circumstances) -> Stand {
+    match &step.kind {
+        Kind::Begin {
+            access: Some(Access::ReadOnly),
+        } => Stand::Last(After {
+            sealed: true,
+            ..After::default()
+        }),
+        Kind::Begin { .. } => Stand::Alone(begin(now)),
+        // Without a transaction they end the implicit one all the same.
+        Kind::Commit { .. } | Kind::Rollback { .. } => Stand::Last(After::default()),
+        Kind::Show { name } if name == DEFAULT || name == CURRENT => {
+            Stand::Alone(Decision::Show(name.clone()))
+        }
+        _ => virtually(step).unwrap_or_else(|| by_verdict(step)),
     }
 }
 
+/// A statement of an open transaction that may write.
+fn open(step: &Step) -> Stand {
+    match &step.kind {
+        Kind::PrepareTransaction => Stand::Out("a prepared transaction would outlive the fence"),
+        Kind::Show { name } if name == DEFAULT => Stand::Alone(Decision::Show(name.clone())),
+        kind if is_end(kind) => Stand::Last(at_end(kind)),
+        kind if sets_default(kind) => Stand::Last(lowered()),
+        _ => Stand::Fine,
+    }
+}
+
+/// A statement of an open transaction that may not write any more.
+fn sealed(step: &Step) -> Stand {
+    match &step.kind {
+        Kind::PrepareTransaction => Stand::Out("a prepared transaction would outlive the fence"),
+        Kind::Show { name } if name == DEFAULT => Stand::Alone(Decision::Show(name.clone())),
+        Kind::RollbackTo => Stand::Last(After {
+            reseal: true,
+            ..After::default()
+        }),
+        Kind::Begin {
+            access: Some(Access::ReadWrite),
+        } => Stand::Alone(Decision::Accept("BEGIN")),
+        kind if is_end(kind) => Stand::Last(at_end(kind)),
+        _ => match virtually(step).unwrap_or_else(|| by_verdict(step)) {
+            // Inside a block nothing that it calls can end it.
+            Stand::Doubt | Stand::Wrap => Stand::Fine,
+            stand => stand,
+        },
+    }
+}
+
+/// A statement of a failed transaction: the server refuses all but its end and ROLLBACK TO.
+fn failed(step: &Step) -> Stand {
+    match &step.kind {
+        Kind::RollbackTo => Stand::Last(After {
+            reseal: true,
+            ..After::default()
+        }),
+        kind if is_end(kind) => Stand::Last(at_end(kind)),
+        _ => Stand::Fine,
+    }
+}
+
+/// A BEGIN that may write.
 fn begin(now: Circumstances) -> Decision {
     match (now.begin, now.answer) {
         (Begin::Hold, _) | (Begin::Auto, Answer::Hold) => Decision::Write("transaction"),
@@ -305,65 +258,72 @@ fn begin(now: Circumstances) -> Decision {
     }
 }
 
-/// A group inside an open transaction.
-fn inside(view: &View, now: Circumstances) -> Decision {
-    let mut after = After::default();
-    let mut ended = false;
-    let mut back = false;
-    for s in view.statements() {
-        let ends = matches!(s.kind, Kind::Commit { .. } | Kind::Rollback { .. });
-        if matches!(
-            s.kind,
-            Kind::Commit { chain: true } | Kind::Rollback { chain: true }
-        ) {
-            return Decision::Refuse("AND CHAIN would begin another transaction on this server");
-        }
-        if matches!(s.kind, Kind::PrepareTransaction) {
-            return Decision::Refuse("a prepared transaction would outlive the fence");
-        }
-        if ended && !harmless(s) {
-            return Decision::Refuse("statements behind the end of the transaction");
-        }
-        if now.sealed {
-            if s.verdict == Verdict::Write || leads_out(s) {
-                return Decision::Refuse(s.rule);
-            }
-            if back && !harmless(s) {
-                return Decision::Refuse(
-                    "statements behind ROLLBACK TO in a read-only transaction",
-                );
-            }
-        }
-        ended |= ends;
-        back |= matches!(s.kind, Kind::RollbackTo);
-        after.rewall |= resets(s);
-    }
-    after.reseal = back;
-    Decision::Pass(after)
+/// Statements about the two variables. Drivers ask for READ WRITE before they know whether they
+/// will write: that is accepted, and only a write is refused.
+fn virtually(step: &Step) -> Option<Stand> {
+    Some(match &step.kind {
+        Kind::SetTransaction {
+            access: Some(Access::ReadWrite),
+        } if is_plain(&step.text) => Stand::Alone(Decision::Accept("SET")),
+        // The rest of what it sets can neither be dropped nor sent without it.
+        Kind::SetTransaction {
+            access: Some(Access::ReadWrite),
+        } => Stand::Out("READ WRITE together with another transaction mode"),
+        Kind::Set { name, .. } if name == CURRENT => Stand::Alone(Decision::Accept("SET")),
+        Kind::Reset { name } if name == CURRENT => Stand::Alone(Decision::Accept("RESET")),
+        kind if sets_default(kind) => Stand::Last(lowered()),
+        _ => return None,
+    })
 }
 
-/// A group inside a failed transaction: the server refuses all but its end and ROLLBACK TO.
-fn in_failed(view: &View) -> Decision {
-    let mut ended = false;
-    for s in view.statements() {
-        if matches!(
-            s.kind,
-            Kind::Commit { chain: true } | Kind::Rollback { chain: true }
-        ) {
-            return Decision::Refuse("AND CHAIN would begin another transaction on this server");
-        }
-        if ended && !harmless(s) {
-            return Decision::Refuse("statements behind the end of the transaction");
-        }
-        ended |= matches!(
-            s.kind,
-            Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo
-        );
+fn by_verdict(step: &Step) -> Stand {
+    match (step.verdict, &step.kind) {
+        (Verdict::Read | Verdict::Boundary, _) => Stand::Fine,
+        (Verdict::Uncertain, Kind::Procedure) => Stand::Wrap,
+        (Verdict::Uncertain, _) => Stand::Doubt,
+        (Verdict::Write, _) => Stand::Never(step.rule),
     }
-    Decision::Pass(After {
-        reseal: true,
+}
+
+/// Changes what the next transaction begins as. Nothing may run behind it before wall two is raised
+/// again: how far its own transaction reaches is not always to be seen in a pipeline.
+fn sets_default(kind: &Kind) -> bool {
+    match kind {
+        Kind::Set { name, .. } | Kind::Reset { name } => name == DEFAULT,
+        Kind::SetSessionCharacteristics { access } => access.is_some(),
+        Kind::ResetAll | Kind::DiscardAll => true,
+        _ => false,
+    }
+}
+
+fn lowered() -> After {
+    After {
+        rewall: true,
+        own: true,
         ..After::default()
-    })
+    }
+}
+
+fn is_end(kind: &Kind) -> bool {
+    matches!(kind, Kind::Commit { .. } | Kind::Rollback { .. })
+}
+
+fn at_end(kind: &Kind) -> After {
+    After {
+        chained: matches!(
+            kind,
+            Kind::Commit { chain: true } | Kind::Rollback { chain: true }
+        ),
+        ..After::default()
+    }
+}
+
+/// SET TRANSACTION READ WRITE and nothing else.
+fn is_plain(text: &str) -> bool {
+    let words = text.split_ascii_whitespace();
+    words
+        .map(str::to_ascii_lowercase)
+        .eq(["set", "transaction", "read", "write"])
 }
 
 #[cfg(test)]

@@ -129,6 +129,22 @@ impl Track {
         told.adopt(asked, &mut self.sets, &mut self.statements, eyes);
     }
 
+    /// A run that no Sync has closed yet has failed: the server ignores all up to its Sync.
+    pub(crate) fn skipping(&self) -> bool {
+        self.sent.is_empty() && self.open.as_ref().is_some_and(|g| g.failed)
+    }
+
+    /// The group whose answers are coming has failed.
+    pub(crate) fn failing(&self) -> bool {
+        let mut groups = self.sent.iter().filter(|g| g.shape != Shape::CopyEnd);
+        groups.next().is_some_and(|g| g.failed)
+    }
+
+    /// A cursor is open whose query is a write that read-only mode may let pass.
+    pub(crate) fn grave_cursor(&self) -> bool {
+        self.effects.grave_cursor
+    }
+
     /// Nothing is unanswered and no transaction is open: the session may be moved.
     pub(crate) fn quiescent(&self) -> bool {
         self.answered() && self.tx == Tx::Idle

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::inventory::set_config;
 use super::spoken::{Call, calls};
 use super::{Group, Item, Shape, Statements, Tx};
-use crate::pg::classify::{Eyes, Judgement, Kind, judge};
+use crate::pg::classify::{Eyes, Judgement, Kind, Verdict, judge};
 use crate::sessions::Pin;
 
 /// True for command tags after which a session may have other state than before.
@@ -80,6 +80,11 @@ impl SessionSets {
     pub(crate) fn unset(&mut self, name: &str) {
         self.sets.retain(|(n, _)| n != name);
         self.version += 1;
+    }
+
+    /// It ran a text that could not be kept and changed its state: what it prepared is not known.
+    pub(crate) fn unread(&self) -> bool {
+        self.suspected.contains_key("long_text")
     }
 
     /// Why the session cannot be moved, as far as is known.
@@ -169,6 +174,8 @@ pub(crate) struct Effects {
     in_transaction: bool,
     /// The transaction has failed: its COMMIT is a ROLLBACK.
     failed: bool,
+    /// It declared a cursor over something that read-only mode may not stop.
+    pub(super) grave_cursor: bool,
 }
 
 impl Effects {
@@ -252,6 +259,7 @@ impl Effects {
     /// The transaction is over; what was not committed by a COMMIT is dropped.
     pub(crate) fn end_of_transaction(&mut self) {
         self.waiting.clear();
+        self.grave_cursor = false;
     }
 
     fn walk(
@@ -267,6 +275,8 @@ impl Effects {
                 return;
             }
             *left -= 1;
+            self.grave_cursor |= matches!(statement.kind, Kind::DeclareCursor { .. })
+                && statement.verdict == Verdict::Write;
             let own = text.get(statement.text.clone()).unwrap_or_default();
             let own = String::from_utf8_lossy(own).into_owned();
             self.one(&statement.kind, own, sets, statements);
@@ -344,7 +354,8 @@ impl Effects {
             | Kind::Execute { .. }
             | Kind::Fetch
             | Kind::CopyFrom
-            | Kind::CopyTo => {}
+            | Kind::CopyTo
+            | Kind::Procedure => {}
         }
     }
 

@@ -12,7 +12,7 @@ use pg_query::NodeEnum;
 use pg_query::protobuf::{CallStmt, Node, RangeVar};
 
 use super::finding::{Finding, Verdict};
-use super::policy::{Effect, Policy};
+use super::policy::Policy;
 use super::rule;
 
 /// Deepest nesting that is followed. The decoder stops at 100 messages, two to a level, so this
@@ -42,7 +42,7 @@ pub(super) fn arguments(nodes: &[Node], policy: &Policy) -> Finding {
 
 /// Finding about CALL: the procedure and its arguments.
 pub(super) fn procedure(stmt: &CallStmt, policy: &Policy) -> Finding {
-    let mut finding = policy.effect(Effect::Procedures);
+    let mut finding = Finding::new(Verdict::Uncertain, rule::PROCEDURE, None);
     if let Some(call) = &stmt.funccall {
         finding.decided_by = call::name(call);
         finding.worsen(arguments(&call.args, policy));
