@@ -40,11 +40,18 @@ async fn forced(pair: &Pair) -> Result<()> {
 /// After the fence the session is as good as before.
 async fn still_of_use(pair: &Pair, client: &mut Wire) -> Result<()> {
     pair.ctl(0, &["abort"]).await?;
-    let answer = client.ask("INSERT INTO t VALUES (100)").await?;
-    ensure!(
-        state(&answer).is_empty() && status(&answer) == Some('I'),
-        "{answer:?}"
-    );
+    // A transaction of its own, which nothing that was said about the last one may touch.
+    for (sql, expected) in [
+        ("BEGIN", 'T'),
+        ("INSERT INTO t VALUES (100)", 'T'),
+        ("COMMIT", 'I'),
+    ] {
+        let answer = client.ask(sql).await?;
+        ensure!(
+            state(&answer).is_empty() && status(&answer) == Some(expected),
+            "{sql}: {answer:?}"
+        );
+    }
     Ok(())
 }
 
@@ -129,6 +136,16 @@ async fn a_copy_is_failed_by_force_also_while_its_client_is_silent() -> Result<(
     ensure!(pair.rows(&pair.a).await? == "0");
     still_of_use(&pair, &mut simple).await?;
 
+    let mut inside = Wire::login(pair.daemon.port()).await?;
+    inside.ask("BEGIN").await?;
+    inside.query("COPY t FROM STDIN").await?;
+    inside.until('G').await?;
+    one_straggler(&pair).await?;
+    forced(&pair).await?;
+    ensure!(state(&inside.until_ready().await?) == "57014");
+    inside.ask("ROLLBACK").await?;
+    still_of_use(&pair, &mut inside).await?;
+
     let mut extended = Wire::login(pair.daemon.port()).await?;
     extended.run("COPY t FROM STDIN", 0).await?;
     extended.sync().await?;
@@ -140,7 +157,10 @@ async fn a_copy_is_failed_by_force_also_while_its_client_is_silent() -> Result<(
     extended.sync().await?;
     let answer = extended.until_ready().await?;
     ensure!(state(&answer) == "57014", "{answer:?}");
-    ensure!(pair.rows(&pair.a).await? == "1");
+    ensure!(
+        pair.rows(&pair.a).await? == "2",
+        "only those of `still_of_use`"
+    );
     still_of_use(&pair, &mut extended).await
 }
 

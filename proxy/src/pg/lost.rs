@@ -123,6 +123,7 @@ impl Session {
         let Some(permit) = self.permit.take() else {
             return;
         };
+        self.undoing = false;
         self.handle.set_permitted(false);
         let words = self.track.in_flight().next().map(|g| g.words().to_vec());
         let (region, pid) = match &self.server {
