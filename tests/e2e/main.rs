@@ -4,15 +4,20 @@
 //! they fail, unless `SKIP_E2E=1` says that this is known.
 
 mod cancel;
+mod corners;
 mod crash;
 mod differential;
 mod faults;
 mod fence;
+mod frames;
 mod garbage;
 mod groups;
 mod mixed;
 mod moves;
+mod orphans;
+mod outcomes;
 mod pins;
+mod prepared;
 mod state;
 mod support;
 mod switchover;

@@ -83,6 +83,7 @@ pub(crate) async fn begin(
         grace_over: false,
         ahead: None,
         ready: None,
+        refused: None,
         parked: None,
         kept: Default::default(),
         timer: None,
@@ -93,6 +94,10 @@ pub(crate) async fn begin(
         client_rest: 0,
         server_rest: 0,
         client_gone: false,
+        torn: None,
+        orphan: Default::default(),
+        undoing: false,
+        xid: Default::default(),
         last_words: None,
         startup: Arc::new(startup.params.clone()),
         eyes: Eyes {

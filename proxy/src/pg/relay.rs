@@ -37,6 +37,8 @@ pub(crate) enum Turn {
     Ahead(Result<Ready, MoveError>),
     /// The grace is over.
     Timer,
+    /// A COMMIT waits, and the id of its transaction is to be asked for first.
+    Xid,
     /// The held write may ask again.
     Ask,
     /// The held write's time is over.
@@ -84,7 +86,7 @@ impl Session {
             return Some(Turn::Phase);
         }
         // An end waits until the session is quiet.
-        if self.handle.cancel_asked() || (self.handle.must_end() && self.may_end()) {
+        if self.handle.cancel_asked() || self.handle.pressed() || (self.handle.must_end() && self.may_end()) {
             return Some(Turn::Asked);
         }
         if let Some(ahead) = &mut self.ahead
@@ -251,7 +253,7 @@ impl Session {
     fn pump_client(&mut self, cx: &mut Context<'_>) -> Pumped {
         let mut pumped = Pumped::default();
         if self.client_gone {
-            return pumped;
+            return self.pump_orphan(cx);
         }
         loop {
             if let Some(server) = &mut self.server
@@ -287,6 +289,27 @@ impl Session {
         }
     }
 
+    /// What the client had sent before it left goes out; then our direction is closed, if nothing
+    /// but the server's end of the connection is left to wait for.
+    fn pump_orphan(&mut self, cx: &mut Context<'_>) -> Pumped {
+        let pumped = Pumped::default();
+        let hang_up = self.is_to_hang_up();
+        let torn = self.client_rest > 0;
+        let Some(server) = &mut self.server else {
+            return pumped;
+        };
+        let done = match server.leg.poll_flush(cx) {
+            Poll::Ready(Ok(())) if hang_up => server.leg.poll_hang_up(cx, torn),
+            other => other,
+        };
+        match done {
+            Poll::Ready(Ok(())) => self.orphan.hung_up |= hang_up,
+            Poll::Ready(Err(e)) => return pumped.with(Turn::ServerGone(e.to_string())),
+            Poll::Pending => {}
+        }
+        pumped
+    }
+
     fn keep(&mut self, mut data: Vec<u8>, used: usize) {
         if used < data.len() {
             data.drain(..used);
@@ -315,7 +338,10 @@ impl Session {
 
     /// The client is not read from beyond a bound: its next group has to wait.
     fn stalled(&self) -> bool {
-        self.parked.is_some() || self.cancelling.is_some() || self.careful
+        self.parked.is_some()
+            || self.cancelling.is_some()
+            || self.careful
+            || self.group.settings.track_xid
     }
 
     /// Looks at messages of the client and sends them on; returns how many bytes are done with.
@@ -366,6 +392,7 @@ impl Session {
             }
             let here = h.total.min(rest.len());
             self.client_rest = h.total - here;
+            self.torn = Some(h.tag);
             at += here;
         }
         match self.send_on(cx, data.get(..at).unwrap_or_default()) {
@@ -396,6 +423,10 @@ impl Session {
         }
         if self.careful {
             return Some(self.careful_turn(rest));
+        }
+        if self.wants_xid(rest) {
+            // It is asked when everything before is answered.
+            return Some(self.track.answered().then_some(Turn::Xid));
         }
         if self.server.is_none() {
             return Some(Some(Turn::NeedServer));

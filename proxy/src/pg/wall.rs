@@ -64,13 +64,13 @@ impl Session {
     /// Something has to be put right and the server is free for it.
     pub(crate) fn chores_due(&self) -> bool {
         if self.client_gone {
-            return self.track.synced();
+            return self.permit.is_none();
         }
         // Nothing of ours may be hit by a cancel that is on its way.
         if self.cancelling.is_some() {
             return false;
         }
-        if self.stock_due() {
+        if self.stock_due() || self.undo_due() {
             return true;
         }
         let Some(_) = &self.server else { return false };
@@ -101,6 +101,10 @@ impl Session {
             }
             if let Wrap::ToEnd(status) = self.kept.wrap {
                 self.unwrap(status).await?;
+                continue;
+            }
+            if self.undo_due() {
+                self.undo_now().await?;
                 continue;
             }
             let fenced = self.look.phase != Phase::Open;
@@ -185,6 +189,9 @@ impl Session {
         };
         self.sealed = true;
         self.track.tx = Tx::of(answer.status);
+        if answer.error.is_none() {
+            self.xid = super::xid::Xid::read(answer.rows.first());
+        }
         if answer.error.is_none() && answer.rows.first().is_some_and(Option::is_none) {
             self.release();
         }

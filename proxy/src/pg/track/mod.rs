@@ -141,7 +141,7 @@ impl Track {
 
     /// The group whose answers are coming has failed.
     pub(crate) fn failing(&self) -> bool {
-        let mut groups = self.sent.iter().filter(|g| g.shape != Shape::CopyEnd);
+        let mut groups = self.sent.iter().filter(|g| g.is_one());
         groups.next().is_some_and(|g| g.failed)
     }
 
@@ -161,6 +161,28 @@ impl Track {
             .iter()
             .filter(|g| g.is_one())
             .chain(self.open.as_ref())
+    }
+
+    /// Groups in flight that a Query, Sync or FunctionCall has closed, oldest first.
+    pub(crate) fn closed(&self) -> impl Iterator<Item = &Group> {
+        self.sent.iter().filter(|g| g.is_one())
+    }
+
+    /// The run that no Sync has closed yet.
+    pub(crate) fn open_run(&self) -> Option<&Group> {
+        self.open.as_ref()
+    }
+
+    /// The message with this tag was begun and will never be whole: the server ignores it.
+    pub(crate) fn torn(&mut self, tag: u8) {
+        let shape = match tag {
+            b'Q' => Shape::Query,
+            b'F' => Shape::Function,
+            _ => return,
+        };
+        if self.sent.back().is_some_and(|g| g.shape == shape) {
+            self.sent.pop_back();
+        }
     }
 
     /// How many ReadyForQuery messages are owed to the client.
@@ -278,7 +300,8 @@ impl Track {
         if self.copy_in {
             self.copy_in = false;
         } else if !self.answered() {
-            // With nothing in flight that could ask for data it is ignored.
+            // Sent ahead of the CopyInResponse. With nothing in flight it belongs to a COPY that has
+            // failed, and the server ignores it.
             let group = self.fresh(Shape::CopyEnd);
             self.sent.push_back(group);
         }
