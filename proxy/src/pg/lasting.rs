@@ -4,7 +4,7 @@
 //! the second. A statement lasts by the end of its transaction; within one that was still open
 //! nothing does but its COMMIT, and what PostgreSQL does not undo.
 
-use super::classify::{Eyes, Kind, Statement, Verdict, rule};
+use super::classify::{Effect, Eyes, Kind, Statement, Verdict, rule};
 use super::track::{Group, Tx};
 
 /// Effects that a rollback does not take back.
@@ -174,11 +174,10 @@ mod tests {
     use crate::pg::track::Shape;
 
     fn group(text: &str) -> Group {
-        Group {
-            shape: Shape::Query,
-            text: text.as_bytes().to_vec(),
-            ..Group::default()
-        }
+        let mut group = Group::default();
+        group.shape = Shape::Query;
+        group.text = text.as_bytes().to_vec();
+        group
     }
 
     fn lasts(tx: Tx, texts: &[&str]) -> bool {
