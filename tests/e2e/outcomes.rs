@@ -212,22 +212,10 @@ async fn a_commit_that_was_carried_out_is_found_committed() -> Result<()> {
         relay.heal();
         let write = settled(&pair, "committed").await?;
         let xid = pair.a.value("SELECT xmin FROM d").await?;
-        ensure!(
-            write["xid"].to_string() == xid,
-            "{write}, the row's is {xid}"
-        );
-        ensure!(
-            write["digest"]
-                .as_str()
-                .is_some_and(|d| d.starts_with("commit:")),
-            "{write}"
-        );
-        ensure!(
-            write["client"]
-                .as_str()
-                .is_some_and(|c| c.starts_with("127.0.0.1:")),
-            "{write}"
-        );
+        let told = write["xid"].to_string();
+        ensure!(told == xid, "{write}, the row's is {xid}");
+        ensure!(write["digest"].as_str().is_some_and(|d| d.starts_with("commit:")), "{write}");
+        ensure!(write["client"].as_str().is_some_and(|c| c.starts_with("127.0.0.1:")), "{write}");
         ensure!(write["at"].is_string() && write["region"] == "a", "{write}");
         // An outcome that is known blocks nothing.
         pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
