@@ -307,6 +307,7 @@ fn front(config: &Config, section: &config::Group) -> group::Settings {
         policy: Policy {
             pass: pass.collect(),
             strict: section.sql.volatile == Volatile::Refuse,
+            temporaries: false,
         },
         sqlstate: sqlstate.unwrap_or("25006"),
         sessions: config.limits.sessions,

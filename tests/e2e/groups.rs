@@ -43,9 +43,19 @@ async fn fence(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
+async fn held(pair: &Pair) -> Result<()> {
+    until("the group to be held", SOON, async || {
+        Ok(pair.group().await?["in_flight"]["held"].as_u64() == Some(1))
+    })
+    .await
+}
+
 async fn no_rows(pair: &Pair, what: &str) -> Result<()> {
     let rows = pair.rows(&pair.a).await?;
-    ensure!(rows == "0", "{what}: {rows} rows were written behind the fence");
+    ensure!(
+        rows == "0",
+        "{what}: {rows} rows were written behind the fence"
+    );
     Ok(())
 }
 
@@ -67,7 +77,9 @@ async fn a_group_is_answered_as_a_read_only_server_would() -> Result<()> {
     }
     let pair = pair("reject").await?;
     let mut direct = Talk::login(pair.a.port()).await?;
-    direct.query("SET default_transaction_read_only = on").await?;
+    direct
+        .query("SET default_transaction_read_only = on")
+        .await?;
     fence(&pair).await?;
     let mut client = Talk::login(pair.daemon.port()).await?;
     for sql in [
@@ -94,9 +106,14 @@ async fn a_group_is_answered_as_a_read_only_server_would() -> Result<()> {
         for (way, group) in both_ways(sql).iter().enumerate() {
             let expected = told(direct.say(group).await?);
             let got = told(client.say(group).await?);
-            ensure!(got == expected, "{sql} ({way}):\n{got:?}\nPostgreSQL:\n{expected:?}");
+            ensure!(
+                got == expected,
+                "{sql} ({way}):\n{got:?}\nPostgreSQL:\n{expected:?}"
+            );
             if sql.starts_with("RESET") {
-                direct.query("SET default_transaction_read_only = on").await?;
+                direct
+                    .query("SET default_transaction_read_only = on")
+                    .await?;
             }
         }
     }
@@ -139,7 +156,11 @@ async fn nothing_in_one_group_leads_around_the_fence() -> Result<()> {
         }
     }
     // Prepared by the protocol, run by SQL.
-    for way_out in ["BEGIN READ WRITE", "SET transaction_read_only = off", "CALL escapes()"] {
+    for way_out in [
+        "BEGIN READ WRITE",
+        "SET transaction_read_only = off",
+        "CALL escapes()",
+    ] {
         let prepared = [parse("p", way_out), sync()].concat();
         client.say(&prepared).await?;
         client.query("EXECUTE p; SELECT ins()").await?;
@@ -150,7 +171,9 @@ async fn nothing_in_one_group_leads_around_the_fence() -> Result<()> {
         no_rows(&pair, way_out).await?;
     }
     // It is the client's own all the same.
-    client.query("SET default_transaction_read_only = on").await?;
+    client
+        .query("SET default_transaction_read_only = on")
+        .await?;
     let got = client.query("SHOW default_transaction_read_only").await?;
     ensure!(got[1] == "D on", "{got:?}");
     pair.ctl(0, &["abort"]).await?;
@@ -203,7 +226,9 @@ async fn a_chained_transaction_only_reads_and_keeps_no_drain_waiting() -> Result
         ensure!(got == ["C ROLLBACK", "Z T"], "{got:?}");
     }
     // What the chained transaction may still choose.
-    let got = client.query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE").await?;
+    let got = client
+        .query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+        .await?;
     ensure!(got == ["C SET", "Z T"], "{got:?}");
     client.query("ROLLBACK").await?;
     ensure!(pair.rows(&pair.a).await? == "1");
@@ -216,7 +241,10 @@ async fn a_savepoint_does_not_unseal() -> Result<()> {
         return Ok(());
     }
     let pair = pair("reject").await?;
-    for group in ["ROLLBACK TO s; INSERT INTO t VALUES (1)", "ROLLBACK TO s; SELECT ins()"] {
+    for group in [
+        "ROLLBACK TO s; INSERT INTO t VALUES (1)",
+        "ROLLBACK TO s; SELECT ins()",
+    ] {
         for group in both_ways(group) {
             let mut client = Talk::login(pair.daemon.port()).await?;
             client.query("BEGIN; SAVEPOINT s; SELECT 1").await?;
@@ -255,7 +283,10 @@ async fn read_write_is_accepted_and_only_a_write_is_refused() -> Result<()> {
     ] {
         for group in both_ways(sql) {
             let (expected, got) = (direct.say(&group).await?, client.say(&group).await?);
-            ensure!(got == expected, "{sql}:\n{got:?}\nPostgreSQL:\n{expected:?}");
+            ensure!(
+                got == expected,
+                "{sql}:\n{got:?}\nPostgreSQL:\n{expected:?}"
+            );
             let got = client.query("INSERT INTO t VALUES (1)").await?;
             ensure!(got == ["E 25006", "Z E"], "{sql}: {got:?}");
             for talk in [&mut client, &mut direct] {
@@ -270,12 +301,17 @@ async fn read_write_is_accepted_and_only_a_write_is_refused() -> Result<()> {
     ] {
         for group in both_ways(sql) {
             let (expected, got) = (direct.say(&group).await?, client.say(&group).await?);
-            ensure!(got == expected, "{sql}:\n{got:?}\nPostgreSQL:\n{expected:?}");
+            ensure!(
+                got == expected,
+                "{sql}:\n{got:?}\nPostgreSQL:\n{expected:?}"
+            );
         }
     }
     // A statement with a name that was answered here exists on the server too.
     let show = "SHOW default_transaction_read_only";
-    client.say(&[parse("s", show), run("s"), sync()].concat()).await?;
+    client
+        .say(&[parse("s", show), run("s"), sync()].concat())
+        .await?;
     pair.ctl(0, &["abort"]).await?;
     let got = client.say(&[run("s"), sync()].concat()).await?;
     ensure!(got[2] == "D off", "{got:?}");
@@ -311,7 +347,10 @@ async fn procedures_run_read_only_and_cannot_end_their_transaction() -> Result<(
         }
         for group in ways {
             let (expected, got) = (direct.say(&group).await?, client.say(&group).await?);
-            ensure!(got == expected, "{sql}:\n{got:?}\nPostgreSQL:\n{expected:?}");
+            ensure!(
+                got == expected,
+                "{sql}:\n{got:?}\nPostgreSQL:\n{expected:?}"
+            );
         }
     }
     for sql in [
@@ -328,7 +367,10 @@ async fn procedures_run_read_only_and_cannot_end_their_transaction() -> Result<(
         for group in [query(sql), pipeline(&[sql])] {
             let got = client.say(&group).await?;
             let stopped = refused(&got) || got.contains(&"E 0A000".into());
-            ensure!(stopped && got.last().is_some_and(|z| z == "Z I"), "{sql}: {got:?}");
+            ensure!(
+                stopped && got.last().is_some_and(|z| z == "Z I"),
+                "{sql}: {got:?}"
+            );
         }
     }
     // Its errors caught, its settings changed: what is left of it is nothing.
@@ -340,7 +382,10 @@ async fn procedures_run_read_only_and_cannot_end_their_transaction() -> Result<(
     ] {
         for group in [query(sql), pipeline(&[sql])] {
             let got = client.say(&group).await?;
-            ensure!(got.contains(&"C DO".into()) && got.contains(&"Z I".into()), "{sql}: {got:?}");
+            ensure!(
+                got.contains(&"C DO".into()) && got.contains(&"Z I".into()),
+                "{sql}: {got:?}"
+            );
             let got = client.query("SELECT ins()").await?;
             ensure!(refused(&got), "behind {sql}: {got:?}");
         }
@@ -363,10 +408,7 @@ async fn a_procedure_that_writes_waits_under_hold_and_runs_once() -> Result<()> 
         let got = client.query("CALL reads()").await?;
         ensure!(got == ["C CALL", "Z I"], "{got:?}");
         client.send(group).await?;
-        until("the procedure to be held", SOON, async || {
-            Ok(pair.group().await?["in_flight"]["held"].as_u64() == Some(1))
-        })
-        .await?;
+        held(&pair).await?;
         ensure!(pair.rows(&pair.a).await? == n.to_string());
         pair.ctl(0, &["abort"]).await?;
         let got = client.answers(1).await?;
@@ -377,16 +419,145 @@ async fn a_procedure_that_writes_waits_under_hold_and_runs_once() -> Result<()> 
 }
 
 #[tokio::test]
+async fn temporary_tables_may_be_written_and_no_others() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = pair("reject").await?;
+    for make in [
+        "CREATE TEMP TABLE mine (a serial); CREATE TEMP TABLE t (a int)",
+        // Made where no statement shows it.
+        "SELECT run('CREATE TEMP TABLE mine (a serial); CREATE TEMP TABLE t (a int)')",
+    ] {
+        let mut client = Talk::login(pair.daemon.port()).await?;
+        client.query(make).await?;
+        fence(&pair).await?;
+        for sql in [
+            "INSERT INTO mine DEFAULT VALUES",
+            "UPDATE mine SET a = 2",
+            "SELECT a FROM mine FOR UPDATE",
+            // In front of the permanent one of that name.
+            "INSERT INTO t VALUES (5)",
+            "BEGIN; DELETE FROM t; INSERT INTO t VALUES (6); COMMIT",
+        ] {
+            for group in both_ways(sql) {
+                let got = client.say(&group).await?;
+                ensure!(!got.iter().any(|a| a.starts_with('E')), "{sql}: {got:?}");
+            }
+        }
+        for sql in [
+            "INSERT INTO public.t VALUES (1)",
+            "INSERT INTO mine SELECT ins()",
+            "WITH x AS (INSERT INTO public.t VALUES (1) RETURNING a) INSERT INTO mine TABLE x",
+            "INSERT INTO mine SELECT 1 FROM pg_notify('a', 'b')",
+            "TRUNCATE mine",
+            "INSERT INTO mine DEFAULT VALUES; INSERT INTO public.t VALUES (1)",
+        ] {
+            for group in both_ways(sql) {
+                let got = client.say(&group).await?;
+                ensure!(refused(&got), "{sql}: {got:?}");
+            }
+        }
+        let got = client.query("SELECT count(*) FROM t").await?;
+        ensure!(got[1] == "D 1", "{got:?}");
+        client.send(&query("COPY t FROM STDIN")).await?;
+        client.send(b"d\0\0\0\x067\nc\0\0\0\x04").await?;
+        let got = client.answers(1).await?;
+        ensure!(got == ["G", "C COPY 1", "Z I"], "{got:?}");
+        pair.ctl(0, &["abort"]).await?;
+    }
+    no_rows(&pair, "beside temporary tables").await
+}
+
+#[tokio::test]
+async fn under_hold_a_temporary_table_is_written_and_a_permanent_one_waits() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = pair("hold").await?;
+    let mut client = Talk::login(pair.daemon.port()).await?;
+    client.query("CREATE TEMP TABLE mine (a int)").await?;
+    fence(&pair).await?;
+    let got = client.query("INSERT INTO mine VALUES (1)").await?;
+    ensure!(got == ["C INSERT 0 1", "Z I"], "{got:?}");
+    client.send(&query("COPY mine FROM STDIN")).await?;
+    client.send(b"d\0\0\0\x067\nc\0\0\0\x04").await?;
+    let got = client.answers(1).await?;
+    ensure!(got == ["G", "C COPY 1", "Z I"], "{got:?}");
+    client
+        .send(&query("INSERT INTO t SELECT a FROM mine"))
+        .await?;
+    held(&pair).await?;
+    pair.ctl(0, &["abort"]).await?;
+    let got = client.answers(1).await?;
+    ensure!(got == ["C INSERT 0 2", "Z I"], "{got:?}");
+    ensure!(pair.rows(&pair.a).await? == "2");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_held_has_left_nothing_behind_that_would_be_done_twice() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = pair("hold").await?;
+    for (n, sql) in [
+        "SELECT pg_advisory_lock(77), ins()",
+        "PREPARE pp AS SELECT 1; SELECT ins()",
+        "DEALLOCATE pp; SELECT ins()",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut client = Talk::login(pair.daemon.port()).await?;
+        if sql.starts_with("DEALLOCATE") {
+            client.query("PREPARE pp AS SELECT 1").await?;
+        }
+        fence(&pair).await?;
+        client.send(&query(sql)).await?;
+        held(&pair).await?;
+        pair.ctl(0, &["abort"]).await?;
+        let got = client.answers(1).await?;
+        ensure!(!got.iter().any(|a| a.starts_with('E')), "{sql}: {got:?}");
+        ensure!(pair.rows(&pair.a).await? == (n + 1).to_string());
+        let locks = "SELECT pg_advisory_unlock(77); SELECT count(*) FROM pg_locks WHERE objid = 77";
+        let got = client.query(locks).await?;
+        ensure!(got.contains(&"D 0".into()), "{sql}: locked twice: {got:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transaction_that_notifies_keeps_the_drain_waiting() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = pair("reject").await?;
+    let mut client = Talk::login(pair.daemon.port()).await?;
+    client.query("BEGIN; NOTIFY news").await?;
+    fence(&pair).await?;
+    pair.ctl(4, &["watch-drain", "--max-wait", "300ms"]).await?;
+    client.query("COMMIT").await?;
+    pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_statement_parsed_before_the_fence_is_there_behind_it() -> Result<()> {
     if skipped() {
         return Ok(());
     }
     let pair = pair("reject").await?;
     let mut client = Talk::login(pair.daemon.port()).await?;
-    client.say(&[parse("", "SELECT 7"), sync()].concat()).await?;
+    client
+        .say(&[parse("", "SELECT 7"), sync()].concat())
+        .await?;
     fence(&pair).await?;
     let got = client.say(&[run(""), sync()].concat()).await?;
-    ensure!(got == ["2", "T ?column?", "D 7", "C SELECT 1", "Z I"], "{got:?}");
+    ensure!(
+        got == ["2", "T ?column?", "D 7", "C SELECT 1", "Z I"],
+        "{got:?}"
+    );
     pair.ctl(0, &["abort"]).await?;
     let got = client.say(&[run(""), sync()].concat()).await?;
     ensure!(got[2] == "D 7", "{got:?}");
@@ -409,7 +580,10 @@ async fn a_run_that_failed_before_its_sync_stays_failed() -> Result<()> {
     let got = client
         .say(&[parse("", "INSERT INTO t VALUES (1)"), run(""), sync()].concat())
         .await?;
-    ensure!(got.iter().filter(|a| a.starts_with('E')).count() == 1, "{got:?}");
+    ensure!(
+        got.iter().filter(|a| a.starts_with('E')).count() == 1,
+        "{got:?}"
+    );
     ensure!(got.contains(&"E 22012".into()), "{got:?}");
     Ok(())
 }
@@ -425,24 +599,28 @@ async fn scope_all_holds_everything_but_what_was_open() -> Result<()> {
     })
     .await?;
     let open = pair.client().await?;
-    open.batch_execute("BEGIN; INSERT INTO t VALUES (1)").await?;
+    open.batch_execute("BEGIN; INSERT INTO t VALUES (1)")
+        .await?;
     let mut waits = Talk::login(pair.daemon.port()).await?;
     fence(&pair).await?;
     open.query("SELECT 1", &[]).await?;
-    let error = open.batch_execute("INSERT INTO t VALUES (2)").await.expect_err("sealed");
+    let error = open
+        .batch_execute("INSERT INTO t VALUES (2)")
+        .await
+        .expect_err("sealed");
     ensure!(sqlstate(&error) == "25006", "{error}");
     open.batch_execute("ROLLBACK").await?;
     pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
     waits.send(&query("SELECT 5")).await?;
-    until("the read to be held", SOON, async || {
-        Ok(pair.group().await?["in_flight"]["held"].as_u64() == Some(1))
-    })
-    .await?;
+    held(&pair).await?;
     pair.ctl(0, &["abort"]).await?;
     let got = waits.answers(1).await?;
     ensure!(got[1] == "D 5", "{got:?}");
-    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x", "--reject"])
-        .await?;
+    pair.ctl(
+        0,
+        &["prepare", "--primary", "a", "--reason", "x", "--reject"],
+    )
+    .await?;
     for sql in ["SELECT 5", "BEGIN", "SHOW transaction_read_only"] {
         let got = waits.query(sql).await?;
         ensure!(got == ["E 25006", "Z I"], "{sql}: {got:?}");
@@ -482,7 +660,8 @@ async fn cuts_at(server: u16, words: &'static [u8]) -> Result<u16> {
 }
 
 #[tokio::test]
-async fn a_server_lost_at_a_deferred_begin_fails_the_transaction_and_leaves_nothing() -> Result<()> {
+async fn a_server_lost_at_a_deferred_begin_fails_the_transaction_and_leaves_nothing() -> Result<()>
+{
     if skipped() {
         return Ok(());
     }

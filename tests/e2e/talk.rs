@@ -59,7 +59,10 @@ impl Talk {
                 }
                 b'C' => format!("C {}", text(&body)),
                 b'E' => {
-                    let at = body.windows(2).position(|w| w == b"\0C").context("no SQLSTATE")?;
+                    let at = body
+                        .windows(2)
+                        .position(|w| w == b"\0C")
+                        .context("no SQLSTATE")?;
                     format!("E {}", text(&body[at + 2..]))
                 }
                 // The first column, where it is short.
@@ -108,7 +111,11 @@ pub(crate) fn query(sql: &str) -> Vec<u8> {
 /// A Parse message.
 pub(crate) fn parse(name: &str, sql: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    put(&mut out, b'P', &[name.as_bytes(), b"\0", sql.as_bytes(), b"\0\0\0"]);
+    put(
+        &mut out,
+        b'P',
+        &[name.as_bytes(), b"\0", sql.as_bytes(), b"\0\0\0"],
+    );
     out
 }
 

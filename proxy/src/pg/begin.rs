@@ -76,6 +76,7 @@ pub(crate) async fn begin(
         wall: Default::default(),
         virt: Virtual::None,
         sealed: false,
+        temporaries_asked: None,
         grace_over: false,
         ahead: None,
         ready: None,

@@ -1,13 +1,13 @@
 //! What is answered here in place of the server: SHOW of the virtual variable, what is accepted
 //! without effect, and transactions that exist for the client only.
 
+use super::classify::Kind;
 use super::decide::{After, Circumstances, Decision, View, decide};
 use super::frame::{HEADER, head, put};
 use super::message::{complete, describe, own, row};
 use super::refuse;
 use super::session::{End, Session, Virtual};
 use super::track::Tx;
-use super::classify::Kind;
 use crate::gate::{Lane, Phase};
 
 /// An answer to the one statement of a group.
@@ -240,7 +240,11 @@ impl Session {
             self.virt = Virtual::Deferred(begin);
         }
         // A COMMIT of a failed transaction says what it did.
-        let tag = if commits && !failed { "COMMIT" } else { "ROLLBACK" };
+        let tag = if commits && !failed {
+            "COMMIT"
+        } else {
+            "ROLLBACK"
+        };
         self.answer_here(Here::Done(tag));
         self.recheck();
         Ok(true)

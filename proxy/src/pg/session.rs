@@ -22,7 +22,7 @@ use super::replay::{MoveError, Ready};
 use super::server::Server;
 use super::track::{Track, Tx};
 use super::wall::Wall;
-use crate::gate::{End as HoldEnd, Lane, Look, Parked, Permit, Phase, Watch};
+use crate::gate::{End as HoldEnd, Epoch, Lane, Look, Parked, Permit, Phase, Watch};
 use crate::group::Group;
 use crate::sessions::{SessionGuard, SessionState};
 
@@ -82,6 +82,8 @@ pub(crate) struct Session {
     pub(crate) virt: Virtual,
     /// The open transaction may not write any more.
     pub(crate) sealed: bool,
+    /// The epoch in which the server was asked for temporary tables.
+    pub(crate) temporaries_asked: Option<Epoch>,
     /// The grace of the fence in force is over.
     pub(crate) grace_over: bool,
     /// A login made ahead, or being made.

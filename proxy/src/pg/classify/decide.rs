@@ -137,7 +137,7 @@ fn copy(stmt: &CopyStmt, policy: &Policy) -> (Kind, Finding) {
         Kind::CopyTo
     };
     let mut finding = match &stmt.relation {
-        Some(relation) if stmt.is_from && walk::is_temporary(relation) => Finding::new(
+        Some(relation) if stmt.is_from && walk::may_be_temporary(relation, policy) => Finding::new(
             Verdict::Uncertain,
             rule::TEMPORARY,
             Some(walk::relation(relation)),

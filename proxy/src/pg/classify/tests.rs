@@ -180,6 +180,7 @@ fn an_effect_that_passes_is_left_to_wall_two() {
     let all = Policy {
         pass: Effect::ALL.iter().copied().collect(),
         strict: false,
+        temporaries: false,
     };
     let mut met = std::collections::HashSet::new();
     for (_, line) in lines {
@@ -198,6 +199,7 @@ fn an_effect_that_passes_is_left_to_wall_two() {
             let one = Policy {
                 pass: [effect].into_iter().collect(),
                 strict: false,
+                temporaries: false,
             };
             assert_eq!(only(sql, &one).verdict, Verdict::Uncertain, "{line}");
             met.insert(effect);
@@ -215,6 +217,7 @@ fn arguments_of_an_effect_that_passes_are_still_judged() {
     let pass = Policy {
         pass: Effect::ALL.iter().copied().collect(),
         strict: false,
+        temporaries: false,
     };
     assert_eq!(only(b"CALL p(nextval('s'))", &pass).rule, rule::SEQUENCE);
     assert_eq!(

@@ -83,10 +83,7 @@ pub(crate) fn plant(group: &[u8], view: &View, n: usize) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(group.len() + 128);
     if view.simple {
         let text = String::from_utf8_lossy(text_of(group).get(..at)?);
-        query(
-            &mut out,
-            &format!("{text}SET \"{REFUSED}\" TO 1"),
-        );
+        query(&mut out, &format!("{text}SET \"{REFUSED}\" TO 1"));
         return Some(out);
     }
     out.extend_from_slice(group.get(..at)?);

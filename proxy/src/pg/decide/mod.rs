@@ -138,7 +138,18 @@ fn held_whole(steps: &[Step], now: Circumstances) -> Option<Decision> {
             return Some(Decision::Write(why));
         }
     }
-    let opens = |s: &&Step| matches!(&s.kind, Kind::Begin { access } if *access != Some(Access::ReadOnly));
+    let doubt = |s: &Step| match outside(s, now) {
+        Stand::Doubt | Stand::Wrap => s.kind != Kind::Fetch,
+        _ => false,
+    };
+    if steps.iter().any(doubt) && steps.iter().any(outlives_failure) {
+        // Tried and refused it would be run again after the fence, on top of what stayed.
+        return Some(Decision::Write(
+            "it may write, and what it does cannot be undone",
+        ));
+    }
+    let opens =
+        |s: &&Step| matches!(&s.kind, Kind::Begin { access } if *access != Some(Access::ReadOnly));
     steps.iter().find(opens)?;
     if begin(now) == Decision::Defer {
         return None;
@@ -155,6 +166,16 @@ fn held_whole(steps: &[Step], now: Circumstances) -> Option<Decision> {
     } else {
         Decision::Write("transaction")
     })
+}
+
+/// What it does to its session stays when its group fails.
+fn outlives_failure(step: &Step) -> bool {
+    let text = step.text.to_ascii_lowercase();
+    let kept = matches!(
+        step.kind,
+        Kind::Prepare { .. } | Kind::Deallocate { .. } | Kind::Discard | Kind::Fetch
+    );
+    kept || text.contains("advisory") || text.contains("dblink")
 }
 
 fn one_by_one(steps: &[Step], now: Circumstances) -> Decision {

@@ -94,7 +94,12 @@ fn check(now: Circumstances, sql: &str, expected: Short) {
     for group in [simple(sql), pipeline(&pieces)] {
         let view = seen(&group, &Track::default());
         let got = decide(&view, now);
-        assert_eq!(short(&got), expected, "{sql} simple={}: {got:?}", view.simple);
+        assert_eq!(
+            short(&got),
+            expected,
+            "{sql} simple={}: {got:?}",
+            view.simple
+        );
     }
 }
 
@@ -114,9 +119,21 @@ fn outside_a_transaction_reads_pass_and_writes_wait() {
 #[test]
 fn what_stands_before_a_refused_write_is_answered() {
     check(REJECT, "INSERT INTO t VALUES (1); SELECT 1", Short::Write);
-    check(REJECT, "SELECT 1; INSERT INTO t VALUES (1); SELECT 2", Short::Plant(1));
-    check(REJECT, "SELECT 1; SELECT my_function(); DELETE FROM t", Short::Plant(2));
-    check(SEALED, "SELECT 1; INSERT INTO t VALUES (1)", Short::Plant(1));
+    check(
+        REJECT,
+        "SELECT 1; INSERT INTO t VALUES (1); SELECT 2",
+        Short::Plant(1),
+    );
+    check(
+        REJECT,
+        "SELECT 1; SELECT my_function(); DELETE FROM t",
+        Short::Plant(2),
+    );
+    check(
+        SEALED,
+        "SELECT 1; INSERT INTO t VALUES (1)",
+        Short::Plant(1),
+    );
 }
 
 #[test]
@@ -130,7 +147,11 @@ fn a_begin_waits_under_hold_and_is_deferred_under_reject() {
     check(IDLE, "BEGIN READ WRITE; SELECT 1; COMMIT", Short::Write);
     check(REJECT, "BEGIN", Short::Defer);
     check(REJECT, "BEGIN READ WRITE", Short::Defer);
-    check(REJECT, "BEGIN; INSERT INTO t VALUES (1); COMMIT", Short::Cut(1));
+    check(
+        REJECT,
+        "BEGIN; INSERT INTO t VALUES (1); COMMIT",
+        Short::Cut(1),
+    );
     check(REJECT, "SELECT 1; BEGIN; SELECT 2", Short::Cut(1));
     check(REJECT, "BEGIN READ ONLY; SELECT 1; COMMIT", Short::Cut(1));
     let now = Circumstances {
@@ -161,7 +182,11 @@ fn nothing_runs_between_the_lowering_and_the_raising_of_wall_two() {
     }
     // A function may have lowered it; the end of the implicit transaction begins another.
     for end in ["COMMIT", "ROLLBACK", "COMMIT AND CHAIN"] {
-        check(REJECT, &format!("SELECT f(); {end}; SELECT g()"), Short::Cut(2));
+        check(
+            REJECT,
+            &format!("SELECT f(); {end}; SELECT g()"),
+            Short::Cut(2),
+        );
     }
 }
 
@@ -202,7 +227,11 @@ fn procedures_are_wrapped_outside_and_run_inside_a_transaction() {
             check(now, sql, Short::Pass);
         }
     }
-    check(REJECT, "DO $$ BEGIN PERFORM pg_notify('a', 'b'), END $$", Short::Write);
+    check(
+        REJECT,
+        "DO $$ BEGIN PERFORM pg_notify('a', 'b'), END $$",
+        Short::Write,
+    );
 }
 
 #[test]
@@ -214,7 +243,11 @@ fn an_open_transaction_goes_on_until_it_is_sealed() {
     check(SEALED, "SELECT f()", Short::Pass);
     check(SEALED, "COMMIT", Short::Pass);
     check(SEALED, "ROLLBACK TO a", Short::Reseal);
-    check(SEALED, "ROLLBACK TO a; INSERT INTO t VALUES (1)", Short::Cut(1));
+    check(
+        SEALED,
+        "ROLLBACK TO a; INSERT INTO t VALUES (1)",
+        Short::Cut(1),
+    );
     check(FAILED, "ROLLBACK", Short::Pass);
     check(FAILED, "ROLLBACK TO a; SELECT f()", Short::Cut(1));
 }
@@ -223,7 +256,11 @@ fn an_open_transaction_goes_on_until_it_is_sealed() {
 fn what_stands_behind_the_end_of_a_transaction_is_looked_at_again() {
     for now in [OPEN, SEALED, FAILED] {
         for end in ["COMMIT", "ROLLBACK"] {
-            check(now, &format!("{end}; INSERT INTO t VALUES (1)"), Short::Cut(1));
+            check(
+                now,
+                &format!("{end}; INSERT INTO t VALUES (1)"),
+                Short::Cut(1),
+            );
             check(now, &format!("{end} AND CHAIN"), Short::Chained);
             check(now, &format!("{end} AND CHAIN; SELECT 1"), Short::Cut(1));
         }
@@ -233,7 +270,12 @@ fn what_stands_behind_the_end_of_a_transaction_is_looked_at_again() {
 #[test]
 fn scope_all_holds_reads_too_but_not_inside_a_transaction() {
     let all = |now| Circumstances { all: true, ..now };
-    for sql in ["SELECT 1", "BEGIN", "SHOW default_transaction_read_only", "SET a.b = 1"] {
+    for sql in [
+        "SELECT 1",
+        "BEGIN",
+        "SHOW default_transaction_read_only",
+        "SET a.b = 1",
+    ] {
         check(all(IDLE), sql, Short::Write);
         check(all(REJECT), sql, Short::Write);
     }
@@ -323,19 +365,35 @@ fn a_cut_makes_two_groups_and_can_be_undone() {
     let group = simple("SELECT 1; -- the end\n COMMIT ;SELECT ';' -- more\n");
     let view = seen(&group, &track);
     let parts = cut(&group, &view, 2, false).expect("cut");
-    let both = [simple("SELECT 1; -- the end\n COMMIT "), simple("SELECT ';' -- more\n")].concat();
-    assert_eq!(String::from_utf8_lossy(&parts), String::from_utf8_lossy(&both));
+    let both = [
+        simple("SELECT 1; -- the end\n COMMIT "),
+        simple("SELECT ';' -- more\n"),
+    ]
+    .concat();
+    assert_eq!(
+        String::from_utf8_lossy(&parts),
+        String::from_utf8_lossy(&both)
+    );
     let behind = simple("SELECT 9");
     let whole = rejoin(&[parts, behind.clone()].concat());
-    let again = [simple("SELECT 1; -- the end\n COMMIT ;SELECT ';' -- more\n"), behind.clone()];
-    assert_eq!(String::from_utf8_lossy(&whole), String::from_utf8_lossy(&again.concat()));
+    let again = [
+        simple("SELECT 1; -- the end\n COMMIT ;SELECT ';' -- more\n"),
+        behind.clone(),
+    ];
+    assert_eq!(
+        String::from_utf8_lossy(&whole),
+        String::from_utf8_lossy(&again.concat())
+    );
 
     let group = pipeline(&["SELECT 1", "COMMIT", "SELECT 2"]);
     let view = seen(&group, &track);
     let parts = cut(&group, &view, 2, false).expect("cut");
     let both = [pipeline(&["SELECT 1", "COMMIT"]), pipeline(&["SELECT 2"])].concat();
     assert_eq!(parts, both);
-    assert_eq!(rejoin(&[parts, behind.clone()].concat()), [group, behind].concat());
+    assert_eq!(
+        rejoin(&[parts, behind.clone()].concat()),
+        [group, behind].concat()
+    );
 }
 
 #[test]
@@ -350,7 +408,10 @@ fn a_portal_that_would_not_outlive_the_cut_forbids_it() {
     put(&mut group, b'S', &[]);
     let view = seen(&group, &Track::default());
     assert!(cut(&group, &view, 1, false).is_none());
-    assert!(cut(&group, &view, 1, true).is_some(), "in a block it lives on");
+    assert!(
+        cut(&group, &view, 1, true).is_some(),
+        "in a block it lives on"
+    );
 }
 
 #[test]
@@ -359,12 +420,18 @@ fn a_refusal_is_planted_where_the_write_stood() {
     let group = simple("SELECT 1; /* a */ INSERT INTO t VALUES (1); SELECT 2");
     let planted = plant(&group, &seen(&group, &track), 1).expect("plant");
     let fail = format!("SELECT 1; /* a */ SET \"{REFUSED}\" TO 1");
-    assert_eq!(String::from_utf8_lossy(&planted), String::from_utf8_lossy(&simple(&fail)));
+    assert_eq!(
+        String::from_utf8_lossy(&planted),
+        String::from_utf8_lossy(&simple(&fail))
+    );
 
     let group = pipeline(&["SELECT 1", "INSERT INTO t VALUES (1)", "SELECT 2"]);
     let planted = plant(&group, &seen(&group, &track), 1).expect("plant");
     let view = seen(&planted, &track);
-    assert!(view.opaque.is_some(), "an Execute of a portal that nobody has bound");
+    assert!(
+        view.opaque.is_some(),
+        "an Execute of a portal that nobody has bound"
+    );
     assert_eq!(view.steps.len(), 1);
     assert!(planted.ends_with(b"S\0\0\0\x04"));
 }

@@ -199,7 +199,9 @@ impl<'a> Reader<'a> {
                 }
             }
             // What its query does, happens now.
-            Kind::Fetch if self.track.grave_cursor() => (verdict, rule) = (Verdict::Write, rule::CURSOR),
+            Kind::Fetch if self.track.grave_cursor() => {
+                (verdict, rule) = (Verdict::Write, rule::CURSOR)
+            }
             _ => {}
         }
         let own = text.get(statement.text.clone()).unwrap_or_default();

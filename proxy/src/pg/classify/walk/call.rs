@@ -45,7 +45,10 @@ impl Walk<'_> {
     fn function(&mut self, name: &Name<'_>, args: &[Node]) {
         match functions::look_up(name) {
             Known::Safe => {}
-            Known::Sequence => self.calls(Finding::write(rule::SEQUENCE).by(name.to_string())),
+            Known::Sequence => {
+                let finding = self.policy.unless_temporary(rule::SEQUENCE);
+                self.calls(finding.by(name.to_string()));
+            }
             Known::SetConfig => self.calls(set_config(name, args)),
             Known::Effect(effect) => self.calls(self.policy.effect(effect).by(name.to_string())),
             Known::Nothing => self.unknown(rule::FUNCTION, name.to_string()),

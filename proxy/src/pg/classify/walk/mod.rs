@@ -64,6 +64,11 @@ pub(super) fn is_temporary(relation: &RangeVar) -> bool {
     relation.schemaname == "pg_temp"
 }
 
+/// Whether the relation is a temporary one, or may be one in this session.
+pub(super) fn may_be_temporary(relation: &RangeVar, policy: &Policy) -> bool {
+    is_temporary(relation) || policy.temporaries && relation.schemaname.is_empty()
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Run,

@@ -80,7 +80,7 @@ impl Walk<'_> {
             self.acts(Finding::new(Verdict::Write, rule::INTO, name));
         }
         if !locking_clause.is_empty() {
-            self.acts(Finding::write(rule::ROW_LOCK));
+            self.acts(self.policy.unless_temporary(rule::ROW_LOCK));
         }
         self.with(with_clause.as_ref());
         for list in [
@@ -182,7 +182,7 @@ impl Walk<'_> {
     fn changes(&mut self, relation: Option<&RangeVar>) {
         let name = relation.map(super::relation);
         self.acts(match relation {
-            Some(relation) if super::is_temporary(relation) => {
+            Some(relation) if super::may_be_temporary(relation, self.policy) => {
                 Finding::new(Verdict::Uncertain, rule::TEMPORARY, name)
             }
             Some(_) | None => Finding::new(Verdict::Write, rule::DML, name),
