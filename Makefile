@@ -1,4 +1,4 @@
-# make demo | test | bench | lint | build
+# make demo | test | fuzz | bench | lint | build
 #
 # Each installs what it lacks first and says what that is; see .ci/setup. `make demo ARGS=--keep`
 # hands its arguments to the demo. More targets would be a shell farm: see .cargo/config.toml for
@@ -13,7 +13,7 @@ WORKSPACE := --workspace --locked --features writefence/failpoints
 # Setup comes first, and two of it would wait for the same package lock.
 .NOTPARALLEL:
 
-.PHONY: demo test bench lint build setup setup-build
+.PHONY: demo test fuzz bench lint build setup setup-build setup-test
 
 demo: build setup
 	target/release/writefence-demo $(ARGS)
@@ -23,18 +23,36 @@ build: setup-build
 
 # The binaries are built before the tests, which start them: cargo builds a package's binaries for
 # tests of that package only.
-test: lint setup
+test: lint setup-test
 	cargo build $(WORKSPACE) --bins
 	cargo test $(WORKSPACE)
+	.ci/postgres each cargo test $(WORKSPACE) --test e2e --test database
 	cargo model
 	cargo interleavings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps
+	[ "$${CI:-}" != true ] || $(MAKE) fuzz
 
 lint: setup-build
 	cargo fmt --all --check
 	cargo lint
 	@if command -v cargo-deny >/dev/null; then cargo deny --locked check; \
 	else echo "cargo-deny is not installed: licences and advisories were not checked"; fi
+
+# Each target for FUZZ seconds, from the seeds and what was found before. What fails is left in
+# fuzz/artifacts; `target/fuzz/.../TARGET FILE` runs it again. `--target` keeps the flags of
+# fuzz/.cargo from build scripts.
+FUZZ ?= 60
+HOST = $(shell rustc --print host-tuple)
+fuzz: setup-build
+	cd fuzz && cargo build --release --locked --target $(HOST)
+	mkdir -p fuzz/artifacts
+	for target in conversation startup verdicts; do \
+	    mkdir -p target/fuzz/corpus/$$target; \
+	    target/fuzz/$(HOST)/release/$$target -max_total_time=$(FUZZ) -max_len=4096 \
+	        -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 \
+	        -artifact_prefix=fuzz/artifacts/$$target- \
+	        target/fuzz/corpus/$$target fuzz/corpus/$$target || exit 1; \
+	done
 
 bench: setup
 	cargo bench --package writefence-benches --locked $(ARGS)
@@ -44,3 +62,6 @@ setup:
 
 setup-build:
 	@.ci/setup build
+
+setup-test:
+	@.ci/setup test

@@ -224,6 +224,10 @@ fn build(
         path: path.display().to_string(),
         source,
     })?;
+    let inherited = unknown.inherit(&gate);
+    if inherited > 0 {
+        tracing::warn!(group = %name, inherited, "writes of unknown outcome block the next drain");
+    }
     let (log, left) = store.incarnation(name, start)?;
     let log = Arc::new(log);
     let group = Arc::new(Group {
@@ -309,6 +313,7 @@ fn front(config: &Config, section: &config::Group) -> group::Settings {
             strict: section.sql.volatile == Volatile::Refuse,
             temporaries: false,
         },
+        track_xid: section.sql.track_xid,
         sqlstate: sqlstate.unwrap_or("25006"),
         sessions: config.limits.sessions,
         retry_after: RETRY_AFTER,

@@ -63,6 +63,8 @@ pub struct Settings {
     pub reach_timeout: Duration,
     /// Which effects pass as reads.
     pub policy: Policy,
+    /// Ask for the transaction's id before each COMMIT.
+    pub track_xid: bool,
     /// SQLSTATE of a refusal by the fence.
     pub sqlstate: &'static str,
     /// Most sessions at once.

@@ -11,6 +11,9 @@ pub mod error;
 pub mod evidence;
 pub mod failpoint;
 pub mod fleet;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gate;
 pub mod group;
 pub mod pg;

@@ -178,13 +178,32 @@ impl Cluster {
 
     async fn standby_of(primary: &Self) -> Self {
         let cluster = Self::stopped();
-        run(command("pg_basebackup")
-            .arg("-D")
-            .arg(cluster.data())
-            .args(["-h", "127.0.0.1", "-U", "postgres", "-R", "-X", "stream"])
-            .args(["-c", "fast", "--no-sync", "-p", &primary.port.to_string()]));
-        let standby = cluster.started().await;
+        // By hand: not every installation brings pg_basebackup. Nothing else goes on in it.
         let mut client = primary.client().await;
+        one(&mut client, "SELECT pg_backup_start('standby', true)").await;
+        run(Command::new("cp")
+            .arg("-a")
+            .arg(primary.data())
+            .arg(cluster.data()));
+        let label = one(&mut client, "SELECT labelfile FROM pg_backup_stop(false)").await;
+        fs::remove_file(cluster.data().join("postmaster.pid")).unwrap();
+        let conninfo = format!(
+            "primary_conninfo = 'host=127.0.0.1 port={} user=postgres'\n",
+            primary.port
+        );
+        for (name, text) in [
+            ("backup_label", label.as_str()),
+            ("standby.signal", ""),
+            ("postgresql.auto.conf", &conninfo),
+        ] {
+            let path = cluster.data().join(name);
+            let old = fs::read_to_string(&path).unwrap_or_default();
+            fs::write(&path, old + text).unwrap();
+            if let Some((uid, gid)) = nobody() {
+                std::os::unix::fs::chown(&path, Some(uid), Some(gid)).unwrap();
+            }
+        }
+        let standby = cluster.started().await;
         let streaming = "SELECT count(*) > 0 FROM pg_stat_replication WHERE state = 'streaming'";
         until(&mut client, streaming).await;
         standby
@@ -986,6 +1005,22 @@ async fn promote(server: &Cluster, old: Identity) -> Result<Observation, DriverE
         .promote(pinned, Instant::now() + BOUND)
         .await?
         .observation)
+}
+
+#[tokio::test]
+async fn a_probe_sees_a_promotion_on_the_connection_it_had() {
+    let mut a = Cluster::primary().await;
+    let b = Cluster::standby_of(&a).await;
+    let mut watching = b.client().await;
+    let old = identity(&mut a.client().await).await;
+    let before = probe(&mut watching).await.unwrap();
+    assert_eq!(before.role, Some(Role::Standby));
+    a.kill();
+    promote(&b, old).await.unwrap();
+    // A transaction left open by the probe would go on seeing the standby.
+    let after = probe(&mut watching).await.unwrap();
+    assert_eq!(after.role, Some(Role::Primary));
+    assert_eq!(after.writable, Some(true));
 }
 
 struct Quiet;

@@ -97,7 +97,7 @@ impl Stage {
         })?;
         former.wait_caught_up(primary).await?;
         tell::done(
-            &format!("{} rejoined as standby (pg_rewind)", former.name()),
+            &format!("{} rejoined as standby", former.name()),
             begin,
         );
         Ok(())

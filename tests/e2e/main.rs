@@ -3,17 +3,25 @@
 //! One cluster pair and one daemon per test, on ports of their own; without the server programs
 //! they fail, unless `SKIP_E2E=1` says that this is known.
 
+mod cancel;
+mod corners;
 mod crash;
+mod differential;
 mod faults;
 mod fence;
+mod frames;
 mod garbage;
 mod groups;
 mod mixed;
 mod moves;
+mod orphans;
+mod outcomes;
 mod pins;
+mod prepared;
 mod state;
 mod support;
 mod switchover;
 mod talk;
+mod traps;
 mod unasked;
 mod wire;

@@ -256,3 +256,60 @@ async fn a_killed_primary_ends_only_sessions_whose_state_nobody_knows() -> Resul
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_session_that_the_candidate_would_refuse_is_named_before_the_fence() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    pair.a.query("CREATE ROLE gone").await?;
+    let client = pair.client().await?;
+    client.batch_execute("SET ROLE gone").await?;
+    let plain = pair.client().await?;
+    let pid = backend(&client).await?;
+    pair.a.query("DROP ROLE gone").await?;
+    pair.b.wait_caught_up(&pair.a).await?;
+    let run = pair
+        .ctl(0, &["switchover", "--to", "b", "--reason", "x"])
+        .await?;
+    let findings = run["steps"][0]["findings"].as_array().into_iter().flatten();
+    let named: Vec<&Value> = findings.filter(|f| f["name"] == "session_ends").collect();
+    ensure!(
+        named.len() == 1 && named[0].to_string().contains(&format!("pid {pid} on a")),
+        "{run}"
+    );
+    until("the session to be ended", SOON, async || {
+        drop(client.batch_execute("SELECT 1").await);
+        Ok(client.is_closed())
+    })
+    .await?;
+    plain.batch_execute("SELECT 1").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_held_write_of_a_session_that_ends_is_said_not_to_be_executed() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    let (mut wire, _) = Wire::login(pair.daemon.port(), &[]).await?;
+    wire.query("CREATE TEMP TABLE mine (a int)").await?;
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+        .await?;
+    wire.send("INSERT INTO t VALUES (1)").await?;
+    pair.until_held(1).await?;
+    pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
+    pair.ctl(0, &["promote", "--new-primary", "b", "--confirm"])
+        .await?;
+    pair.ctl(0, &["open-writes", "--primary", "b"]).await?;
+    let (tag, body) = wire.message().await?;
+    let said = words(&body);
+    ensure!(
+        tag == b'E' && said.contains("C57P01") && said.contains("was not executed"),
+        "{said}"
+    );
+    ensure!(pair.rows(&pair.b).await? == "0");
+    Ok(())
+}

@@ -323,3 +323,30 @@ async fn a_prepared_statement_that_became_impossible_does_not_end_its_session() 
     ensure!(pair.rows(&pair.b).await? == "0");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_session_that_made_itself_read_only_stays_so() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    let own = pair.client().await?;
+    own.batch_execute("SET default_transaction_read_only = on")
+        .await?;
+    let all = pair.client().await?;
+    all.batch_execute(
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE",
+    )
+    .await?;
+    let none = pair.client().await?;
+    none.batch_execute("SELECT 1").await?;
+    pair.ctl(0, &["preflight", "--to", "b"]).await?;
+    moved(&pair).await?;
+    for client in [&own, &all] {
+        shows(client, &[("SHOW transaction_read_only", "on")]).await?;
+    }
+    shows(&all, &[("SHOW transaction_isolation", "serializable")]).await?;
+    shows(&none, &[("SHOW default_transaction_read_only", "off")]).await?;
+    none.batch_execute("INSERT INTO t VALUES (1)").await?;
+    Ok(())
+}

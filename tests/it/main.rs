@@ -2,3 +2,4 @@
 
 mod documents;
 mod layering;
+mod traps;

@@ -2,7 +2,7 @@
 //!
 //! `postgres` makes throw-away clusters, `daemon` runs the real binaries, `network` puts a faulty
 //! cable between them, `ledger` loads them with clients of every shape and proves afterwards
-//! that nothing acknowledged is missing. `eventually` is the only place that waits by sleeping.
+//! that nothing acknowledged is missing. `script` has conversations in the protocol. `eventually` is the only place that waits by sleeping.
 //!
 //! Whatever is started here ends when its value is dropped: processes by their pid, folders with
 //! their content. Nothing here knows how the daemon works inside.
@@ -14,6 +14,7 @@ pub mod network;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod script;
 
 pub use daemon::{Answer, Daemon, DaemonOptions};
 pub use eventually::eventually;

@@ -56,6 +56,8 @@ pub enum UnknownState {
     Committed,
     /// The server was shown not to have it.
     Lost,
+    /// The server was shown to have it prepared; COMMIT PREPARED or ROLLBACK PREPARED decides.
+    Prepared,
     /// Its backend is gone, whether it was committed can no longer be found out.
     Unresolvable,
     /// An operator took note.

@@ -195,6 +195,9 @@ pub struct Promoted {
     pub timeline: Option<u32>,
     /// Where the new timeline left the old one.
     pub fork_lsn: Option<String>,
+    /// Its next transaction id before anybody wrote there: what lost writes are judged by.
+    #[serde(default)]
+    pub next_xid: Option<u64>,
 }
 
 /// The opening of a run.

@@ -90,6 +90,7 @@ fn pinned(region: &str) -> Fact {
 
 fn promoted(region: &str) -> Fact {
     Fact::Promoted(Promoted {
+        next_xid: None,
         region: region.into(),
         system_identifier: Some("7".into()),
         timeline: Some(2),

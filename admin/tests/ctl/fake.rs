@@ -235,6 +235,7 @@ fn doing(step: Step) -> Vec<Fact> {
             },
         }),
         Step::Promote => Some(Fact::Promoted(Promoted {
+            next_xid: None,
             region: "b".into(),
             system_identifier: None,
             timeline: None,

@@ -255,6 +255,7 @@ pub(crate) fn desk(parts: &GroupParts, boot: &mut Boot, servers: Arc<dyn Servers
     let drains = Drains::new(
         Arc::clone(&group),
         Arc::clone(&leftover),
+        Arc::clone(&servers),
         tasks.clone(),
         Arc::clone(&tally),
     );
@@ -432,6 +433,10 @@ fn watch_over(desk: &Arc<Desk>, parts: &GroupParts) {
     parts
         .tasks
         .spawn(async move { unknown::watch(&own, stop).await });
+    let (own, stop) = (Arc::clone(desk), parts.stop.clone());
+    parts
+        .tasks
+        .spawn(async move { unknown::sample(&own, stop).await });
     let (own, stop) = (Arc::clone(desk), parts.stop.clone());
     parts
         .tasks

@@ -2,20 +2,28 @@
 //!
 //! The gate's drain knows of permits and unknown outcomes of this daemon; here the sessions that a
 //! killed predecessor left are added. A drain says `drained` only when both are gone.
+//!
+//! Prepared transactions are listed when nothing else is left, and do not keep a drain waiting:
+//! nobody may end them while writes are fenced, they run nothing, and they move along with the log.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use writefence_admin::api::{self, DrainOutcome, LaneCounts, Straggler, StragglerKind, Timestamp};
 
 use super::figures::Tally;
 use super::leftover::Leftover;
+use super::servers::Servers;
 use crate::gate::{self, Lane};
 use crate::group::Group;
 use crate::shutdown::Tasks;
+use crate::upstream::Prepared;
+
+/// How long the list of prepared transactions is waited for: a drain is over without it.
+const LIST: Duration = Duration::from_millis(500);
 
 /// Past drains that can still be asked about.
 const KEPT: usize = 16;
@@ -24,6 +32,7 @@ const KEPT: usize = 16;
 pub(crate) struct Drains {
     group: Arc<Group>,
     leftover: Arc<Leftover>,
+    servers: Arc<dyn Servers>,
     tasks: Tasks,
     tally: Arc<Tally>,
     list: Mutex<VecDeque<Arc<Draining>>>,
@@ -37,18 +46,22 @@ pub(crate) struct Draining {
     outcome: watch::Sender<Option<DrainOutcome>>,
     /// Who was in flight when the time ran out.
     stragglers: Mutex<Vec<Straggler>>,
+    /// Prepared transactions when everything else had ended; `None` when the primary did not say.
+    prepared: Mutex<Option<Vec<Prepared>>>,
 }
 
 impl Drains {
     pub(crate) fn new(
         group: Arc<Group>,
         leftover: Arc<Leftover>,
+        servers: Arc<dyn Servers>,
         tasks: Tasks,
         tally: Arc<Tally>,
     ) -> Self {
         Self {
             group,
             leftover,
+            servers,
             tasks,
             tally,
             list: Mutex::default(),
@@ -66,6 +79,7 @@ impl Drains {
             deadline: Timestamp::new(started.as_system_time() + left),
             outcome: watch::Sender::new(None),
             stragglers: Mutex::default(),
+            prepared: Mutex::default(),
         });
         let mut list = self.list();
         list.push_back(Arc::clone(&draining));
@@ -75,10 +89,14 @@ impl Drains {
         drop(list);
         let (told, group) = (Arc::clone(&draining), Arc::clone(&self.group));
         let (leftover, tally) = (Arc::clone(&self.leftover), Arc::clone(&self.tally));
+        let servers = Arc::clone(&self.servers);
         self.tasks.spawn(async move {
             let outcome = told.settle(&leftover).await;
             if outcome == DrainOutcome::TimedOut {
                 *lock(&told.stragglers) = stragglers(&group);
+            }
+            if outcome != DrainOutcome::Superseded {
+                *lock(&told.prepared) = prepared_now(&group, &*servers).await;
             }
             tally.drain(outcome);
             told.outcome.send_replace(Some(outcome));
@@ -101,6 +119,8 @@ impl Drains {
         let gate = &self.group.gate;
         let outcome = *draining.outcome.borrow();
         let kept = lock(&draining.stragglers).clone();
+        let prepared = draining.prepared().unwrap_or_default();
+        let prepared = prepared.into_iter().map(prepared_straggler);
         let over = outcome.is_some() && outcome != Some(DrainOutcome::TimedOut);
         api::Drain {
             id: draining.id(),
@@ -114,8 +134,8 @@ impl Drains {
             },
             unknown: gate.unknown(),
             stragglers: match outcome {
-                Some(DrainOutcome::TimedOut) => kept,
-                Some(_) => Vec::new(),
+                Some(DrainOutcome::TimedOut) => kept.into_iter().chain(prepared).collect(),
+                Some(_) => prepared.collect(),
                 None => stragglers(&self.group),
             },
         }
@@ -148,12 +168,17 @@ impl Draining {
 
     /// Waits for the outcome, at most this long.
     pub(crate) async fn ended_within(&self, at_most: Duration) -> Option<DrainOutcome> {
-        tokio::time::timeout(at_most, self.ended()).await.ok()
+        timeout(at_most, self.ended()).await.ok()
     }
 
     /// The outcome, if there is one.
     pub(crate) fn outcome(&self) -> Option<DrainOutcome> {
         *self.outcome.borrow()
+    }
+
+    /// Prepared transactions that outlive it, once it has ended; `None` when they are not known.
+    pub(crate) fn prepared(&self) -> Option<Vec<Prepared>> {
+        lock(&self.prepared).clone()
     }
 
     /// Unknown outcomes no longer block it.
@@ -180,6 +205,30 @@ impl Draining {
             Ok(()) => outcome,
             Err(_) => DrainOutcome::TimedOut,
         }
+    }
+}
+
+/// A primary that did not answer its last probe is not waited for.
+async fn prepared_now(group: &Group, servers: &dyn Servers) -> Option<Vec<Prepared>> {
+    let region = group.targets.accepted().region.clone();
+    if servers.seen(&region).is_none_or(|seen| seen.answer.is_err()) {
+        return None;
+    }
+    let asked = timeout(LIST, servers.prepared(&region)).await;
+    asked.ok().and_then(Result::ok)
+}
+
+fn prepared_straggler(prepared: Prepared) -> Straggler {
+    Straggler {
+        kind: StragglerKind::Prepared,
+        id: prepared.gid,
+        user: prepared.owner,
+        database: prepared.database,
+        client: None,
+        pid: None,
+        age_ms: prepared.age.and_then(|age| u64::try_from(age.as_millis()).ok()),
+        state: Some("prepared".to_owned()),
+        digest: None,
     }
 }
 

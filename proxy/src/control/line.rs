@@ -108,10 +108,11 @@ impl Held<'_> {
         *self.slot = None;
     }
 
+    /// Used a moment ago, and the server has not ended it since.
     fn is_fresh(&self) -> bool {
         self.slot
             .as_ref()
-            .is_some_and(|kept| kept.used.elapsed() < FRESH)
+            .is_some_and(|kept| kept.used.elapsed() < FRESH && kept.client.is_quiet())
     }
 
     /// The client; there is one as long as this lives.

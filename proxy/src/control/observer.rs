@@ -13,20 +13,20 @@ use writefence_admin::runbook::{self, Pinned};
 
 use super::error::{chain, internal, refused};
 use super::line::{Line, OBSERVER, ObserverLogin};
-use super::servers::{Older, Own, Seen, Servers, StillBarred, Ticket, Work};
+use super::servers::{Older, Own, Seen, Servers, StillBarred, Ticket, Under, Work};
 use crate::clock;
 use crate::driver;
 use crate::evidence::{
-    self, BackendFate, BarrierError, Claim, Confirmed, FenceLsnError, NextXid, NotCaughtUp,
-    Suspect, Token, backend_fates, caught_up, ensure_writable_setting, fence_lsn, lift, raise,
-    stands,
+    self, BackendFate, BarrierError, Claim, Confirmed, FenceLsnError, Life, NextXid, NotCaughtUp,
+    Suspect, Token, WriteFate, backend_fates, caught_up, ensure_writable_setting,
+    fence_lsn, lift, raise, running_xids, stands, write_fates,
 };
 use crate::shutdown::Shutdown;
 use crate::upstream::wire::QueryError;
 use crate::upstream::wire::rows::{flag, value};
 use crate::upstream::{
-    CheckedTarget, History, Identity, Lsn, Observation, Region, Role, ServerTime, Target, Targets,
-    Timeline, Wanted, probe,
+    CheckedTarget, History, Identity, Lsn, Observation, PREPARED, Prepared, Region, Role, ServerTime, Target,
+    Targets, Timeline, Wanted, probe, read_prepared,
 };
 
 /// The shortest time between two probes of a region, whoever asks.
@@ -555,6 +555,55 @@ impl Servers for Observer {
                 .zip(fates)
                 .filter(|(_, fate)| *fate != BackendFate::Gone);
             Ok(there.map(|((pid, _), _)| *pid).collect())
+        })
+    }
+
+    // On the line of the probes: a run's work must not wait for it.
+    fn running_xids<'a>(&'a self, region: &'a Region) -> Work<'a, Vec<(i32, u64)>> {
+        Box::pin(async move {
+            let line = self.line(region)?;
+            let held = line.hold(&line.probe).await;
+            let mut held = held.map_err(|e| line.unreachable(&e))?;
+            let running = running_xids(held.client()).await;
+            running.map_err(|e| not_asked(region, &e))
+        })
+    }
+
+    fn fates<'a>(
+        &'a self,
+        region: &'a Region,
+        under: Under,
+        xids: Vec<u64>,
+    ) -> Work<'a, Vec<WriteFate>> {
+        Box::pin(async move {
+            let mut held = self.line(region)?.work().await?;
+            let next = match under {
+                Under::Successor(next) => next,
+                Under::SameLife(life) => {
+                    let now = Life::read(held.client()).await;
+                    match now.map_err(|e| not_asked(region, &e))? {
+                        Some((now, next)) if now == life => next,
+                        Some(_) => return Ok(vec![WriteFate::Unresolvable; xids.len()]),
+                        None => {
+                            let text = format!("region {region} cannot tell: it is no primary");
+                            return Err(refused(Code::Precondition, text));
+                        }
+                    }
+                }
+            };
+            // The same connection as above, so the same life.
+            let fates = write_fates(held.client(), next, &xids).await;
+            fates.map_err(|e| not_asked(region, &e))
+        })
+    }
+
+    fn prepared<'a>(&'a self, region: &'a Region) -> Work<'a, Vec<Prepared>> {
+        Box::pin(async move {
+            let mut held = self.line(region)?.work().await?;
+            let rows = held.client().query(PREPARED).await;
+            let rows = rows.map_err(|e| not_asked(region, &e))?;
+            let read: Option<Vec<_>> = rows.iter().map(read_prepared).collect();
+            read.ok_or_else(|| internal("unreadable list of prepared transactions"))
         })
     }
 

@@ -10,6 +10,9 @@ use super::views::moves;
 use crate::sessions::SessionView;
 use crate::upstream::{Observation, Region, Role};
 
+const SESSIONS: &str = "sessions";
+const SESSION_ENDS: &str = "session_ends";
+
 /// Sessions that will be ended are named up to this many; beyond, a list is easier to read.
 const NAMED: usize = 20;
 
@@ -34,7 +37,8 @@ pub(crate) async fn findings(desk: &Desk, from: &Region, to: &Region) -> Vec<Fin
             }
         }
     }
-    sessions(&mut found, desk).await;
+    desk.group.sessions.take_stock().await;
+    found.extend(sessions(desk));
     desk_itself(&mut found, desk);
     found
 }
@@ -162,9 +166,15 @@ fn pair(found: &mut Vec<Finding>, old: (&Region, &Observation), new: (&Region, &
     });
 }
 
+/// Puts what sessions said since in the place of what they had said.
+pub(crate) fn sessions_again(found: &mut Vec<Finding>, desk: &Desk) {
+    found.retain(|f| f.name != SESSIONS && f.name != SESSION_ENDS);
+    found.extend(sessions(desk));
+}
+
 /// Who moves how, and by name who is ended by the move.
-async fn sessions(found: &mut Vec<Finding>, desk: &Desk) {
-    desk.group.sessions.take_stock().await;
+fn sessions(desk: &Desk) -> Vec<Finding> {
+    let mut found = Vec::new();
     let all = desk.group.sessions.snapshot();
     let n = |how| all.iter().filter(|s| moves(s) == how).count();
     let (ended, unknown) = (n(Moves::MustEnd), n(Moves::Unknown));
@@ -180,16 +190,17 @@ async fn sessions(found: &mut Vec<Finding>, desk: &Desk) {
         ));
     }
     let level = if ended + unknown > 0 { warn } else { pass };
-    found.push(level("sessions", text));
+    found.push(level(SESSIONS, text));
     let mut pinned = all.iter().filter(|s| moves(s) == Moves::MustEnd);
     for session in pinned.by_ref().take(NAMED) {
-        found.push(warn("session_ends", will_end(session)));
+        found.push(warn(SESSION_ENDS, will_end(session)));
     }
     let more = pinned.count();
     if more > 0 {
         let text = format!("{more} more sessions will be ended; `sessions` names them");
-        found.push(warn("session_ends", text));
+        found.push(warn(SESSION_ENDS, text));
     }
+    found
 }
 
 fn will_end(session: &SessionView) -> String {

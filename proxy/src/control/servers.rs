@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use writefence_admin::api::ApiError;
 use writefence_admin::runbook::{FenceLsn, Pinned};
 
+use crate::evidence::{Life, NextXid, WriteFate};
 use crate::sessions::OwnBackend;
-use crate::upstream::{CheckedTarget, Identity, Loss, Lsn, Observation, Region, Wanted};
+use crate::upstream::{CheckedTarget, Identity, Loss, Lsn, Observation, Prepared, Region, Wanted};
 
 /// What a call to a server comes to.
 pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send + 'a>>;
@@ -61,6 +62,15 @@ pub(crate) enum Older {
     Listed(Vec<i32>),
     /// Any session older than this daemon that runs something.
     Any,
+}
+
+/// On what ground a commit log is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Under {
+    /// It is still the life of the server that gave the ids out.
+    SameLife(Life),
+    /// It is the promoted successor's, and this was its next id before anybody wrote there.
+    Successor(NextXid),
 }
 
 /// What is left of a barrier just before the point of no return.
@@ -143,6 +153,20 @@ pub(crate) trait Servers: Send + Sync {
 
     /// Which of these backends, each lost so long ago, are still there.
     fn alive<'a>(&'a self, region: &'a Region, lost: Vec<(i32, Duration)>) -> Work<'a, Vec<i32>>;
+
+    /// Transaction ids of the backends that have one now, with their process ids.
+    fn running_xids<'a>(&'a self, region: &'a Region) -> Work<'a, Vec<(i32, u64)>>;
+
+    /// What became of transactions, in the order given, by a region's commit log.
+    fn fates<'a>(
+        &'a self,
+        region: &'a Region,
+        under: Under,
+        xids: Vec<u64>,
+    ) -> Work<'a, Vec<WriteFate>>;
+
+    /// Prepared transactions of all databases in a region.
+    fn prepared<'a>(&'a self, region: &'a Region) -> Work<'a, Vec<Prepared>>;
 
     /// Commits something small and says where.
     fn canary<'a>(&'a self, region: &'a Region, run: &'a str) -> Work<'a, Lsn>;

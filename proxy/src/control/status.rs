@@ -46,8 +46,13 @@ pub(crate) fn group(desk: &Desk) -> GroupStatus {
 pub(crate) fn in_flight(desk: &Desk) -> InFlight {
     let counts = desk.group.sessions.counts();
     let held = desk.group.gate.counts();
+    // A drain that has ended asked for them later than the last probe.
+    let epoch = desk.actor.epoch();
+    let drained = desk.drains.last().filter(|drain| drain.is_of(epoch));
     let accepted = desk.servers.seen(&desk.accepted());
-    let prepared = accepted.and_then(|seen| seen.known().and_then(|o| o.prepared.clone()));
+    let prepared = drained
+        .and_then(|drain| drain.prepared())
+        .or_else(|| accepted.and_then(|seen| seen.known().and_then(|o| o.prepared.clone())));
     InFlight {
         executing: counts.executing,
         orphaned: counts.orphaned,

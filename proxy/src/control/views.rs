@@ -9,6 +9,7 @@ use super::desk::Desk;
 use super::error::refused;
 use crate::pg::classify::{self, Eyes, Judgement, Reading, Statement, judge};
 use crate::sessions::{self, SessionView};
+use crate::unknown::outcome;
 
 /// Who is connected. While writes pass, each session is asked how it would move; behind a fence
 /// what it said last is shown, since its server has better things to do.
@@ -89,7 +90,7 @@ pub(crate) fn unknown(desk: &Desk) -> UnknownList {
 fn write(write: crate::unknown::UnknownWrite) -> UnknownWrite {
     let at = serde_json::from_value(serde_json::Value::String(write.at));
     let (state, by) = match write.outcome.split_once(": ") {
-        Some(("acknowledged", by)) => (UnknownState::Acknowledged, Some(by.to_owned())),
+        Some((outcome::ACKNOWLEDGED, by)) => (UnknownState::Acknowledged, Some(by.to_owned())),
         Some(_) | None => (state(&write.outcome), None),
     };
     UnknownWrite {
@@ -109,12 +110,13 @@ fn write(write: crate::unknown::UnknownWrite) -> UnknownWrite {
     }
 }
 
-fn state(outcome: &str) -> UnknownState {
-    match outcome {
-        "committed" => UnknownState::Committed,
-        "lost" => UnknownState::Lost,
-        "unresolvable" => UnknownState::Unresolvable,
-        "acknowledged" => UnknownState::Acknowledged,
+fn state(word: &str) -> UnknownState {
+    match word {
+        outcome::COMMITTED => UnknownState::Committed,
+        outcome::LOST => UnknownState::Lost,
+        outcome::PREPARED => UnknownState::Prepared,
+        outcome::UNRESOLVABLE => UnknownState::Unresolvable,
+        outcome::ACKNOWLEDGED => UnknownState::Acknowledged,
         // Its backend is gone, its outcome still to be found out.
         _ => UnknownState::Unresolved,
     }
@@ -140,12 +142,12 @@ pub(crate) fn acknowledge(desk: &Desk, by: &str, ask: &UnknownAck) -> Result<(),
     if ask.all {
         let open = known
             .iter()
-            .filter(|w| !w.outcome.starts_with("acknowledged"));
+            .filter(|w| !w.outcome.starts_with(outcome::ACKNOWLEDGED));
         ids = open.map(|w| w.id).collect();
     }
-    let outcome = format!("acknowledged: {by}: {}", ask.reason);
+    let noted = format!("{}: {by}: {}", outcome::ACKNOWLEDGED, ask.reason);
     for id in ids {
-        desk.group.unknown.resolve(id, &outcome);
+        desk.group.unknown.resolve(id, &noted);
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use super::lost::NextXid;
 use super::marker::{self, Claim, LiftWork, Marker, MarkerState, Token};
 use crate::upstream::wire::Client;
 use crate::upstream::wire::rows::text;
-use crate::upstream::{Identity, Need, Prepared, ServerTime, missing_grants};
+use crate::upstream::{Identity, Need, PREPARED, Prepared, ServerTime, missing_grants};
 
 /// What a barrier is raised for.
 #[derive(Clone, Debug)]
@@ -305,9 +305,6 @@ fn demand_marker(setting: &Setting, mark: &str) -> Result<(), BarrierError> {
         .into()),
     }
 }
-
-const PREPARED: &str =
-    "SELECT gid, prepared, owner, database FROM pg_prepared_xacts ORDER BY prepared";
 
 const OVERRIDES: &str = "SELECT format('role %s in database %s: %s', \
        coalesce(r.rolname, 'any'), coalesce(d.datname, 'any'), c) \

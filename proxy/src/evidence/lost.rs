@@ -1,9 +1,10 @@
 //! What became of a write whose answer never came.
 //!
-//! Two proofs. While the old primary can be asked: its backend is gone, so nothing of it runs any
-//! more. After a promotion: the new primary's own commit log, together with the next transaction id
-//! as it was before anything wrote there. Without that bound an id that never arrived may have been
-//! given out again, and "committed" would be somebody else's.
+//! First its backend is shown to be gone, so nothing of it runs any more. What came of it is then
+//! asked of a commit log. The server's own will do for as long as it has not crashed: ids that had
+//! not reached its disk are given out again afterwards. After a promotion it is the new primary's,
+//! together with the next transaction id as it was before anything wrote there: an id that never
+//! arrived may have been given out again, and "committed" would be somebody else's.
 
 use crate::upstream::ServerTime;
 use crate::upstream::wire::rows::{flag, text, value};
@@ -116,7 +117,51 @@ impl NextXid {
     }
 }
 
-/// What became of a transaction on the new primary.
+/// Transaction ids that client backends have at this moment, with their process ids.
+///
+/// # Errors
+/// See [`QueryError`].
+pub async fn running_xids(client: &mut Client) -> Result<Vec<(i32, u64)>, QueryError> {
+    let sql = "SELECT pid, backend_xid, pg_snapshot_xmax(pg_current_snapshot()) \
+               FROM pg_stat_activity WHERE backend_xid IS NOT NULL";
+    let rows = client.query(sql).await?;
+    let running = rows.iter().filter_map(|row| {
+        let next = value(row, 2).map(NextXid)?;
+        Some((value(row, 0)?, next.widen(value(row, 1)?)?))
+    });
+    Ok(running.collect())
+}
+
+/// The life of a primary between two crashes, in which a transaction id is given out only once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Its timeline.
+    pub timeline: u32,
+    /// Since when it has been running without a crash: the start of its checkpointer, which every
+    /// crash ends, also one that the server itself survives.
+    pub since: i64,
+}
+
+impl Life {
+    /// Reads it together with the next id; `None` in recovery, or without the right to see it.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn read(client: &mut Client) -> Result<Option<(Self, NextXid)>, QueryError> {
+        let sql = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN \
+               ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8 \
+             END, \
+             (SELECT (extract(epoch FROM backend_start) * 1000000)::int8 \
+              FROM pg_stat_activity WHERE backend_type = 'checkpointer'), \
+             pg_snapshot_xmax(pg_current_snapshot())";
+        let row = client.row(sql).await?;
+        let life = value(&row, 0).zip(value(&row, 1));
+        let life = life.map(|(timeline, since)| Self { timeline, since });
+        Ok(life.zip(value(&row, 2).map(NextXid)))
+    }
+}
+
+/// What became of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteFate {
     /// It is there.

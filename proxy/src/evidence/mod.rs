@@ -20,6 +20,8 @@ pub use barrier::{Closed, Lifted, Plan, announce, ensure_writable_setting, lift,
 pub use clear::{Foreign, ForeignWriters, OwnBackend, WhyStill};
 pub use error::{BarrierError, FenceLsnError, NotCaughtUp};
 pub use fence_lsn::{Confirmed, FenceLsn, caught_up, fence_lsn};
-pub use lost::{BackendFate, NextXid, Suspect, WriteFate, backend_fates, write_fates};
+pub use lost::{
+    BackendFate, Life, NextXid, Suspect, WriteFate, backend_fates, running_xids, write_fates,
+};
 pub use marker::{BadToken, Claim, Held, Marker, MarkerState, Token};
 pub use predecessors::{older_clients, still_alive};

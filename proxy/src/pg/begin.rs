@@ -26,6 +26,9 @@ use crate::group::Group;
 use crate::sessions::SessionState;
 use crate::upstream::wire::{LoginError, login};
 
+/// Protocol 3.0, in full as PostgreSQL's own servers name it: libpq refuses a bare minor version.
+const SPOKEN: i32 = 3 << 16;
+
 /// Pause between attempts to reach a target at login, milliseconds.
 const RETRY_MS: u64 = 50;
 
@@ -77,9 +80,11 @@ pub(crate) async fn begin(
         virt: Virtual::None,
         sealed: false,
         temporaries_asked: None,
+        untold: None,
         grace_over: false,
         ahead: None,
         ready: None,
+        refused: None,
         parked: None,
         kept: Default::default(),
         timer: None,
@@ -90,6 +95,10 @@ pub(crate) async fn begin(
         client_rest: 0,
         server_rest: 0,
         client_gone: false,
+        torn: None,
+        orphan: Default::default(),
+        undoing: false,
+        xid: Default::default(),
         last_words: None,
         startup: Arc::new(startup.params.clone()),
         eyes: Eyes {
@@ -170,7 +179,7 @@ impl Session {
             encode(
                 out,
                 PgWireBackendMessage::NegotiateProtocolVersion(NegotiateProtocolVersion::new(
-                    0,
+                    SPOKEN,
                     startup.options.clone(),
                 )),
             );

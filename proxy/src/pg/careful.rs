@@ -57,12 +57,16 @@ impl Session {
         } else {
             view
         };
+        if self.track.answered() && self.wants_xid(&self.client.inbox) {
+            self.learn_xid().await?;
+            return Ok(()); // Looked at again, with or without a server.
+        }
         match &self.virt {
             Virtual::Failed(_) => return self.in_virtual_failure(view).await,
             Virtual::Deferred(_) => return self.after_deferred_begin(view, bytes).await,
             Virtual::None => {}
         }
-        if self.look.phase == Phase::Open && self.track.tx == Tx::Idle {
+        if self.look.phase == Phase::Open && self.track.tx == Tx::Idle && !self.in_run() {
             return self.on_group_while_open(&view, bytes).await;
         }
         self.settle(view).await
@@ -120,13 +124,20 @@ impl Session {
 
     pub(crate) fn circumstances(&self) -> Circumstances {
         let plan = self.group.gate.plan();
+        let run = self.in_run();
         Circumstances {
-            tx: self.track.tx,
-            sealed: self.sealed || self.permit.is_none(),
+            tx: if run { Tx::Open } else { self.track.tx },
+            sealed: self.sealed || self.permit.is_none() || (run && self.grace_over),
             answer: self.answer(),
             begin: plan.as_ref().map_or(Begin::Auto, |p| p.begin),
             all: plan.as_ref().is_some_and(|p| p.all) && self.look.phase != Phase::Open,
         }
+    }
+
+    /// A run was begun before the fence and has not seen its Sync: one transaction, of which no part
+    /// may wait or be committed without the rest.
+    fn in_run(&self) -> bool {
+        self.track.unsynced() && self.permit.is_some() && self.track.tx == Tx::Idle
     }
 
     /// The gate is open, but held writes leave first, or the server is not the target yet.
@@ -203,7 +214,7 @@ impl Session {
     }
 
     pub(crate) async fn on_write(&mut self, why: &str, bytes: usize) -> Result<(), End> {
-        if self.track.tx == Tx::Idle && self.answer() == Answer::Hold {
+        if self.track.tx == Tx::Idle && self.answer() == Answer::Hold && !self.in_run() {
             return self.hold(bytes).await;
         }
         let report = self.fence().write(why);
@@ -269,11 +280,14 @@ impl Session {
         }
     }
 
-    /// Ends an extended run that the client has not closed with a Sync yet. Nothing in it may be a
-    /// write: such a run holds a permit and is never here.
+    /// Ends an extended run that the client has not closed with a Sync yet. One with a permit may
+    /// have written, and is undone: what is refused was not executed, nor any part of it.
     pub(crate) async fn close_unsynced(&mut self) -> Result<(), End> {
         if !self.track.unsynced() || self.server.is_none() {
             return Ok(());
+        }
+        if self.permit.is_some() {
+            return self.abort_run().await;
         }
         let mut sync = Vec::new();
         put(&mut sync, b'S', &[]);

@@ -2,7 +2,7 @@
 //! without effect, and transactions that exist for the client only.
 
 use super::classify::Kind;
-use super::decide::{After, Circumstances, Decision, View, decide};
+use super::decide::{After, Circumstances, Decision, Step, View, decide};
 use super::frame::{HEADER, head, put};
 use super::message::{complete, describe, own, row};
 use super::refuse;
@@ -200,6 +200,17 @@ impl Session {
 
     /// A group in a transaction that has failed for the client only.
     pub(crate) async fn in_virtual_failure(&mut self, mut view: View) -> Result<(), End> {
+        let commits = |s: &Step| matches!(s.kind, Kind::Commit { .. });
+        let untold = self.untold.take();
+        if let Some(report) = untold.filter(|_| view.steps.first().is_some_and(commits)) {
+            self.virt = Virtual::None;
+            report.error(self.client.queue());
+            self.rejoin();
+            let out = self.drop_front();
+            self.client.queue().extend_from_slice(&out);
+            self.recheck();
+            return Ok(());
+        }
         if self.ends_virtually(&mut view).await? {
             return Ok(());
         }

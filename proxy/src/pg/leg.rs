@@ -148,6 +148,18 @@ impl Leg {
         let _ = self.stream.try_write(&[b'X', 0, 0, 0, 4]);
     }
 
+    /// Closes our direction, with a goodbye unless a message would be torn by it.
+    pub(crate) fn poll_hang_up(
+        &mut self,
+        cx: &mut Context<'_>,
+        torn: bool,
+    ) -> Poll<io::Result<()>> {
+        if !torn {
+            self.farewell();
+        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
     /// Drops `n` bytes from the front of the inbox.
     pub(crate) fn consume(&mut self, n: usize) {
         let n = n.min(self.inbox.len());

@@ -1,19 +1,18 @@
-//! A client or a server that is gone: what is known of the outcome, and who is told.
+//! A server that is gone: what is known of the outcome, and who is told.
 //!
-//! A client that leaves does not end its statement: the session stays as an orphan until the server
-//! has answered. A server that is lost while a write was on its way leaves an unknown outcome,
-//! which is recorded and never rounded to "not executed".
+//! A write that was on its way and may have lasted leaves an unknown outcome (08007), which is
+//! recorded before anybody is told and never rounded to "not executed". Where nothing can have
+//! lasted the client hears that instead (08006).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::classify::Verdict;
+use super::lasting::{is_single, may_last, tx_behind};
 use super::message::ready;
 use super::refuse;
 use super::session::{End, Session, Virtual};
 use super::track::Tx;
-use crate::gate::End as HoldEnd;
 use crate::sessions::SessionState;
-use crate::unknown::{UnknownWrite, now_rfc3339};
+use crate::unknown::{UnknownWrite, now_rfc3339, outcome};
 
 /// SQLSTATEs of a FATAL after which the session lives on: the server is being stopped, has crashed,
 /// or an operator ended its backends, as a failover does.
@@ -35,23 +34,6 @@ pub(crate) fn digest(text: &[u8]) -> String {
 }
 
 impl Session {
-    /// The client is gone.
-    pub(crate) async fn on_client_gone(&mut self) -> Result<(), End> {
-        self.client_gone = true;
-        if let Some((parked, _)) = self.parked.take() {
-            parked.finish(HoldEnd::Abandoned);
-            return Err(End::ClientGone);
-        }
-        // COPY data that will not come, and an extended run without its Sync, cannot commit:
-        // closing the connection undoes them.
-        if self.server.is_none() || self.track.synced() || self.track.copy_in {
-            self.release();
-            return Err(End::ClientGone);
-        }
-        self.handle.set_state(SessionState::Orphaned);
-        Ok(())
-    }
-
     /// The server is gone.
     pub(crate) async fn on_server_gone(&mut self, why: &str) -> Result<(), End> {
         let region = match &self.server {
@@ -70,6 +52,7 @@ impl Session {
         }
         let owed = self.track.owed() + usize::from(self.track.unsynced());
         let in_transaction = self.track.tx != Tx::Idle;
+        let goes_on = tx_behind(self.track.tx, self.track.in_flight(), &self.eyes) != Tx::Idle;
         let torn = self.server_rest > 0;
         let unsynced = self.track.unsynced();
         self.drop_server();
@@ -86,8 +69,11 @@ impl Session {
         }
         let part = self.kept.part;
         self.kept = super::kept::Kept::default();
-        if in_transaction {
+        if goes_on {
             self.virt = Virtual::Failed("BEGIN".into());
+        }
+        if in_transaction && owed == 0 {
+            self.untold = Some(report.clone());
         }
         for n in 0..owed {
             report.error(self.client.queue());
@@ -124,27 +110,11 @@ impl Session {
 
     /// Whether something that was sent may have taken effect without our knowing.
     fn undecided(&self) -> bool {
+        // COPY data whose end was not sent cannot commit.
         if self.permit.is_none() || self.track.copy_in {
             return false;
         }
-        if !self.track.synced() {
-            let mut groups = self.track.in_flight();
-            return match self.track.tx {
-                Tx::Idle => !groups.all(|g| g.provably_reads(&self.eyes)),
-                // Inside a transaction only its end can make anything last.
-                Tx::Open | Tx::Failed => groups.any(|g| {
-                    g.judgements(&self.eyes).is_none_or(|all| {
-                        let mut statements = all.iter().flat_map(|j| &j.statements);
-                        statements.any(|s| {
-                            s.is_transaction_end()
-                                || s.rule == "call"
-                                || s.verdict == Verdict::Boundary
-                        })
-                    })
-                }),
-            };
-        }
-        false
+        may_last(self.track.tx, self.track.closed(), self.track.open_run(), &self.eyes)
     }
 
     fn record_unknown(&mut self) {
@@ -157,18 +127,28 @@ impl Session {
             Some(s) => (s.target.region.to_string(), s.pid),
             None => (String::new(), 0),
         };
+        let single = is_single(self.track.tx, self.track.in_flight(), &self.eyes);
+        let sighted = &self.group.unknown.sighted;
+        let seen = || sighted.xid_of(&region, pid, self.handle.transactions_ended());
+        let xid = self.xid.known().or_else(seen).filter(|_| single);
+        // The identity in force is that of the session's server only if it is the target.
+        let identity = self.group.targets.accepted().identity;
+        let home = identity.filter(|_| !self.stale());
         let write = UnknownWrite {
             id: 0,
             at: now_rfc3339(),
-            region,
             pid,
             user: self.handle.user().to_owned(),
             database: self.handle.database().to_owned(),
             client: self.handle.client().to_string(),
             digest: words.map(|w| digest(&w)),
             idempotency_key: None,
-            xid: None,
-            outcome: "unknown".into(),
+            xid,
+            single,
+            timeline: home.map(|identity| identity.timeline.value()),
+            generation: sighted.generation_of(&region),
+            outcome: outcome::UNKNOWN.into(),
+            region,
         };
         self.group.unknown.record(permit.lose(), write);
     }
@@ -190,6 +170,7 @@ impl Session {
         self.temporaries_asked = None;
         self.eyes.policy.temporaries = false;
         self.server_rest = 0;
+        self.xid = super::xid::Xid::default();
         self.passing = false;
         self.handle.set_state(SessionState::Idle);
     }

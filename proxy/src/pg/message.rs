@@ -161,24 +161,39 @@ pub(crate) fn body(frame: &[u8]) -> &[u8] {
     frame.get(HEADER..).unwrap_or_default()
 }
 
+/// Bytes of a name that PostgreSQL looks at (NAMEDATALEN - 1). Names that differ only behind them
+/// are one name.
+const NAME: usize = 63;
+
+/// The name of a statement or portal at the front of `buf`, as the server takes it.
+pub(crate) fn name(buf: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, rest) = cstr(buf)?;
+    Some((name.get(..NAME).unwrap_or(name), rest))
+}
+
 /// Name and text of a Parse message.
 pub(crate) fn parse_head(frame: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (name, rest) = cstr(body(frame))?;
+    let (name, rest) = name(body(frame))?;
     let (text, _) = cstr(rest)?;
     Some((name, text))
 }
 
 /// Portal and statement of a Bind message.
 pub(crate) fn bind_head(frame: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (portal, rest) = cstr(body(frame))?;
-    let (statement, _) = cstr(rest)?;
+    let (portal, rest) = name(body(frame))?;
+    let (statement, _) = name(rest)?;
     Some((portal, statement))
+}
+
+/// Portal of an Execute message.
+pub(crate) fn execute_head(frame: &[u8]) -> Option<&[u8]> {
+    name(body(frame)).map(|(portal, _)| portal)
 }
 
 /// Kind (`S` or `P`) and name of a Close or Describe message.
 pub(crate) fn target_head(frame: &[u8]) -> Option<(u8, &[u8])> {
     let (&kind, rest) = body(frame).split_first()?;
-    cstr(rest).map(|(name, _)| (kind, name))
+    name(rest).map(|(name, _)| (kind, name))
 }
 
 /// Name and value of a ParameterStatus body.

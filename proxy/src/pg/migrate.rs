@@ -155,7 +155,8 @@ impl Session {
             .totals
             .ended_unmovable
             .fetch_add(1, Ordering::Relaxed);
-        End::told(refuse::unmovable(region.as_str(), reason))
+        let waiting = !self.client.inbox.is_empty();
+        End::told(refuse::unmovable(region.as_str(), reason, waiting))
     }
 
     async fn without_server(&mut self, report: &Report) -> Result<(), End> {
@@ -212,6 +213,7 @@ impl Session {
         self.handle.set_ahead(None, 0);
         self.last_words = None;
         self.track.moved();
+        self.refused = None;
         let Some(new) = &self.server else {
             return Ok(());
         };

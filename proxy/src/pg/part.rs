@@ -12,6 +12,7 @@ use super::relay::Seen;
 use super::session::Session;
 use super::track::Tx;
 use super::wall::NAME;
+use super::xid::Xid;
 use crate::sessions::SessionState;
 
 impl Session {
@@ -118,6 +119,10 @@ impl Session {
             return Seen::Swallow;
         }
         self.track.ready(status, &self.eyes);
+        if self.track.tx == Tx::Idle {
+            self.handle.transaction_ended();
+            self.xid = Xid::default();
+        }
         let after = &mut self.kept.after;
         if std::mem::take(&mut after.sealed) && self.track.tx == Tx::Open {
             self.sealed = true;

@@ -131,16 +131,33 @@ pub(crate) fn cancelled() -> Report {
     }
 }
 
+/// An operator had the open transaction or run undone.
+pub(crate) fn undone() -> Report {
+    Report {
+        severity: "ERROR",
+        sqlstate: "57014".into(),
+        message: "the transaction was rolled back: an operator ended what kept a drain waiting"
+            .into(),
+        detail: Some("Nothing of it was executed.".into()),
+        hint: Some("It is safe to send it again.".into()),
+    }
+}
+
 /// The session cannot be moved to the new target.
-pub(crate) fn unmovable(region: &str, reason: &str) -> Report {
+pub(crate) fn unmovable(region: &str, reason: &str, waiting: bool) -> Report {
+    let waiting = if waiting {
+        " The statement that was waiting was not executed."
+    } else {
+        ""
+    };
     Report {
         severity: "FATAL",
         sqlstate: "57P01".into(),
         message: format!(
             "the primary has moved to region \"{region}\" and this session cannot be moved with it"
         ),
-        detail: Some(format!("Reason: {reason}.")),
-        hint: Some("Connect again.".into()),
+        detail: Some(format!("Reason: {reason}.{waiting}")),
+        hint: Some("Connect again: a new session is made on the new primary.".into()),
     }
 }
 

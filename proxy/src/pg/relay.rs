@@ -10,12 +10,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::decide::{Extent, GROUP, extent};
-use super::frame::{INSPECT, PARSE_KEPT, cstr, head, is_client_tag};
+use super::frame::{PARSE_KEPT, head, is_client_tag};
 use super::leg::{SCRATCH, with_scratch};
-use super::message::{bind_head, body, parse_head, target_head};
 use super::replay::{MoveError, Ready};
 use super::session::Session;
-use super::track::Prepared;
+use super::track::window;
 use crate::gate::{Lane, Permit, Phase, Turn as HoldTurn};
 
 /// What a held or stalled client may send ahead before it is no longer read from: one whole group
@@ -38,6 +37,8 @@ pub(crate) enum Turn {
     Ahead(Result<Ready, MoveError>),
     /// The grace is over.
     Timer,
+    /// A COMMIT waits, and the id of its transaction is to be asked for first.
+    Xid,
     /// The held write may ask again.
     Ask,
     /// The held write's time is over.
@@ -85,7 +86,7 @@ impl Session {
             return Some(Turn::Phase);
         }
         // An end waits until the session is quiet.
-        if self.handle.cancel_asked() || (self.handle.must_end() && self.may_end()) {
+        if self.handle.cancel_asked() || self.handle.pressed() || (self.handle.must_end() && self.may_end()) {
             return Some(Turn::Asked);
         }
         if let Some(ahead) = &mut self.ahead
@@ -234,11 +235,6 @@ impl Session {
     /// Takes note of a message of the server's.
     fn see(&mut self, tag: u8, frame: &[u8]) -> Seen {
         match tag {
-            b'C' => self
-                .track
-                .completed(body(frame).strip_suffix(b"\0").unwrap_or_default()),
-            b'1' => self.track.parsed(),
-            b'I' | b's' => self.track.passed(),
             b'G' => {
                 self.track.copy_in();
                 // The client sends no data before it has seen this.
@@ -247,7 +243,7 @@ impl Session {
             b'S' => return self.see_parameter(frame),
             b'E' => return self.see_error(frame),
             b'Z' => return self.see_ready(frame),
-            _ => {}
+            _ => self.track.received(tag, frame),
         }
         Seen::Relay
     }
@@ -257,7 +253,7 @@ impl Session {
     fn pump_client(&mut self, cx: &mut Context<'_>) -> Pumped {
         let mut pumped = Pumped::default();
         if self.client_gone {
-            return pumped;
+            return self.pump_orphan(cx);
         }
         loop {
             if let Some(server) = &mut self.server
@@ -293,6 +289,27 @@ impl Session {
         }
     }
 
+    /// What the client had sent before it left goes out; then our direction is closed, if nothing
+    /// but the server's end of the connection is left to wait for.
+    fn pump_orphan(&mut self, cx: &mut Context<'_>) -> Pumped {
+        let pumped = Pumped::default();
+        let hang_up = self.is_to_hang_up();
+        let torn = self.client_rest > 0;
+        let Some(server) = &mut self.server else {
+            return pumped;
+        };
+        let done = match server.leg.poll_flush(cx) {
+            Poll::Ready(Ok(())) if hang_up => server.leg.poll_hang_up(cx, torn),
+            other => other,
+        };
+        match done {
+            Poll::Ready(Ok(())) => self.orphan.hung_up |= hang_up,
+            Poll::Ready(Err(e)) => return pumped.with(Turn::ServerGone(e.to_string())),
+            Poll::Pending => {}
+        }
+        pumped
+    }
+
     fn keep(&mut self, mut data: Vec<u8>, used: usize) {
         if used < data.len() {
             data.drain(..used);
@@ -321,7 +338,10 @@ impl Session {
 
     /// The client is not read from beyond a bound: its next group has to wait.
     fn stalled(&self) -> bool {
-        self.parked.is_some() || self.cancelling.is_some() || self.careful
+        self.parked.is_some()
+            || self.cancelling.is_some()
+            || self.careful
+            || self.group.settings.track_xid
     }
 
     /// Looks at messages of the client and sends them on; returns how many bytes are done with.
@@ -362,20 +382,17 @@ impl Session {
                 turn = stop;
                 break;
             }
-            let window = if h.tag == b'P' && h.total <= PARSE_KEPT {
-                h.total
-            } else {
-                h.total.min(INSPECT)
-            };
+            let window = window(h);
             let Some(seen) = rest.get(..window) else {
                 break;
             };
-            self.note(h.tag, seen, window == h.total);
+            self.track.sent(h.tag, seen, window == h.total);
             if matches!(h.tag, b'Q' | b'F' | b'S' | b'H') {
                 self.passing = false;
             }
             let here = h.total.min(rest.len());
             self.client_rest = h.total - here;
+            self.torn = Some(h.tag);
             at += here;
         }
         match self.send_on(cx, data.get(..at).unwrap_or_default()) {
@@ -397,11 +414,19 @@ impl Session {
         if self.passing {
             return None;
         }
+        // Asked for before this group came: the cancel is for what is in flight, not for this.
+        if self.handle.cancel_asked() {
+            return Some(Some(Turn::Asked));
+        }
         if self.cancelling.is_some() || self.parked.is_some() {
             return Some(None);
         }
         if self.careful {
             return Some(self.careful_turn(rest));
+        }
+        if self.wants_xid(rest) {
+            // It is asked when everything before is answered.
+            return Some(self.track.answered().then_some(Turn::Xid));
         }
         if self.server.is_none() {
             return Some(Some(Turn::NeedServer));
@@ -427,47 +452,6 @@ impl Session {
             Err(e) => Some(Turn::Offence(e.to_string())),
             Ok(Extent::More) => None,
             Ok(Extent::Whole { .. } | Extent::Over) => self.track.synced().then_some(Turn::Group),
-        }
-    }
-
-    /// Takes note of a message that goes upstream.
-    fn note(&mut self, tag: u8, seen: &[u8], whole: bool) {
-        let track = &mut self.track;
-        match tag {
-            b'Q' => track.query(whole.then(|| body(seen).strip_suffix(b"\0").unwrap_or_default())),
-            b'P' => match parse_head(seen) {
-                Some((name, _)) => {
-                    let prepared = if whole {
-                        Prepared::new(seen, track.reading())
-                    } else {
-                        Prepared::unkept()
-                    };
-                    track.parse(name, prepared);
-                }
-                None => match cstr(body(seen)) {
-                    Some((name, _)) => track.parse(name, Prepared::unkept()),
-                    None => track.bind_unread(),
-                },
-            },
-            b'B' => match bind_head(seen) {
-                Some((portal, statement)) => track.bind(portal, statement),
-                None => track.bind_unread(),
-            },
-            b'E' => match cstr(body(seen)) {
-                Some((portal, _)) => track.execute(portal),
-                None => track.bind_unread(),
-            },
-            b'C' => match target_head(seen) {
-                Some((kind, name)) => track.close(kind, name),
-                None => track.touch(),
-            },
-            b'D' => track.touch(),
-            // A Flush alone asks for nothing that would have to be answered.
-            b'H' if track.unsynced() => track.touch(),
-            b'S' => track.sync(),
-            b'F' => track.function_call(),
-            b'c' | b'f' => track.copy_end(),
-            _ => {}
         }
     }
 

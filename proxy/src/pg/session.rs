@@ -16,12 +16,14 @@ use super::classify::Eyes;
 use super::kept::{Kept, Wrap};
 use super::leg::Leg;
 use super::message::Report;
+use super::orphan::Orphan;
 use super::refuse;
 use super::relay::Turn;
 use super::replay::{MoveError, Ready};
 use super::server::Server;
 use super::track::{Track, Tx};
 use super::wall::Wall;
+use super::xid::Xid;
 use crate::gate::{End as HoldEnd, Epoch, Lane, Look, Parked, Permit, Phase, Watch};
 use crate::group::Group;
 use crate::sessions::{SessionGuard, SessionState};
@@ -84,11 +86,17 @@ pub(crate) struct Session {
     pub(crate) sealed: bool,
     /// The epoch in which the server was asked for temporary tables.
     pub(crate) temporaries_asked: Option<Epoch>,
+    /// The client's transaction was lost while the client asked for nothing. A COMMIT is told so:
+    /// most drivers do not look whether its answer says ROLLBACK.
+    pub(crate) untold: Option<Report>,
     /// The grace of the fence in force is over.
     pub(crate) grace_over: bool,
     /// A login made ahead, or being made.
     pub(crate) ahead: Option<JoinHandle<Result<Ready, MoveError>>>,
     pub(crate) ready: Option<Ready>,
+    /// Why the login ahead was refused. It is tried again at the move, when it may succeed: the
+    /// candidate may only have been behind.
+    pub(crate) refused: Option<String>,
     pub(crate) parked: Option<(Parked, Instant)>,
     /// What the group in flight may need yet: its bytes, its withheld answers.
     pub(crate) kept: Kept,
@@ -104,6 +112,12 @@ pub(crate) struct Session {
     pub(crate) client_rest: usize,
     pub(crate) server_rest: usize,
     pub(crate) client_gone: bool,
+    /// Tag of the client's message whose rest is awaited.
+    pub(crate) torn: Option<u8>,
+    pub(crate) orphan: Orphan,
+    /// An operator wants undone what keeps a drain waiting.
+    pub(crate) undoing: bool,
+    pub(crate) xid: Xid,
     /// FATAL that the server sent before it closed.
     pub(crate) last_words: Option<Vec<u8>>,
 }
@@ -134,8 +148,10 @@ impl Session {
             Turn::Timer => {
                 self.timer = None;
                 self.grace_over = true;
+                self.cancel_orphan();
                 Ok(())
             }
+            Turn::Xid => self.learn_xid().await,
             Turn::Ask => self.on_turn_to_ask().await,
             Turn::Expired => self.on_expired().await,
             Turn::Misjudged => self.on_misjudged().await,
@@ -211,6 +227,7 @@ impl Session {
                 .set_digest(words.map(|w| super::lost::digest(&w)));
         }
         self.set_timer();
+        self.cancel_orphan();
     }
 
     fn set_timer(&mut self) {
@@ -238,6 +255,12 @@ impl Session {
 
     /// A cancel or an end was asked for.
     async fn on_asked(&mut self) -> Result<(), End> {
+        if self.handle.take_give_up() && self.permit.is_some() && self.server.is_some() {
+            return self.on_server_gone("it was given up").await;
+        }
+        if self.handle.take_force() {
+            return self.undo().await;
+        }
         if self.handle.must_end() && self.may_end() {
             return Err(End::told(refuse::ended(
                 "the session was ended by the operator of writefence",
@@ -251,23 +274,25 @@ impl Session {
                 .refuse_parked(HoldEnd::Cancelled, &refuse::cancelled())
                 .await;
         }
-        if !self.track.answered()
-            && let Some(server) = &self.server
-        {
-            let (endpoint, pid, secret) =
-                (server.endpoint().clone(), server.pid, server.secret.clone());
-            let timeout = self.group.settings.login_timeout;
-            self.cancelling = Some(tokio::spawn(async move {
-                // The server closes this connection once the signal is sent. No further statement
-                // is sent before that, so the cancel cannot hit a later one.
-                if let Err(e) =
-                    crate::upstream::wire::cancel(&endpoint, pid, &secret, timeout).await
-                {
-                    tracing::debug!(error = %e, %endpoint, "cancel could not be passed on");
-                }
-            }));
+        if !self.track.answered() {
+            self.send_cancel();
         }
         Ok(())
+    }
+
+    /// Asks the server to cancel what it is doing for this session.
+    pub(crate) fn send_cancel(&mut self) {
+        let Some(server) = &self.server else { return };
+        let (endpoint, pid, secret) =
+            (server.endpoint().clone(), server.pid, server.secret.clone());
+        let timeout = self.group.settings.login_timeout;
+        self.cancelling = Some(tokio::spawn(async move {
+            // The server closes this connection once the signal is sent. No further statement
+            // is sent before that, so the cancel cannot hit a later one.
+            if let Err(e) = crate::upstream::wire::cancel(&endpoint, pid, &secret, timeout).await {
+                tracing::debug!(error = %e, %endpoint, "cancel could not be passed on");
+            }
+        }));
     }
 
     /// Nothing would be lost by ending the session now.
@@ -282,9 +307,15 @@ impl Session {
                 let told = Some((ready.server.target.region.clone(), ready.server.pid));
                 self.handle.set_ahead(told, ready.server.target.serial);
                 self.ready = Some(ready);
+                self.refused = None;
             }
-            Err(e) => tracing::debug!(session = self.handle.id(), error = %e, "login ahead failed"),
+            Err(e) => {
+                let error = e.chain();
+                tracing::debug!(session = self.handle.id(), error, "login ahead failed");
+                self.refused = (!e.passes()).then_some(error);
+            }
         }
+        self.tell_moves();
     }
 
     async fn finish(mut self, end: End) {

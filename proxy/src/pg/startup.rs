@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -80,7 +80,10 @@ pub(crate) async fn hello(stream: &mut TcpStream, within: Duration) -> Result<He
         .unwrap_or(Err(HelloError::Slow(within)))
 }
 
-async fn read_hello(stream: &mut TcpStream) -> Result<Hello, HelloError> {
+pub(crate) async fn read_hello<S>(stream: &mut S) -> Result<Hello, HelloError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let (mut ssl, mut gss) = (false, false);
     loop {
         let mut length = [0; 4];

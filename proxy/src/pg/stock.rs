@@ -26,12 +26,21 @@ impl Session {
         if !self.track.known() && self.server.is_some() {
             self.ask_stock().await?;
         }
-        let moves = Moves {
-            replays: self.replays(),
-            pins: self.pins(),
-        };
-        self.handle.set_moves(moves, round);
+        self.tell_moves();
+        self.handle.answer_moves(round);
         Ok(())
+    }
+
+    /// Says how the session would move, as far as is known.
+    pub(crate) fn tell_moves(&self) {
+        let refused = self.refused.as_ref().map(|error| Pin {
+            kind: "login_refused",
+            reason: format!("its login on the candidate was refused: {error}"),
+        });
+        self.handle.set_moves(Moves {
+            replays: self.replays(),
+            pins: self.pins().into_iter().chain(refused).collect(),
+        });
     }
 
     /// A server that does not tell leaves what was learned as it is: it is asked again at the move.

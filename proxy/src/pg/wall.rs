@@ -67,9 +67,13 @@ impl Session {
     /// Something has to be put right and the server is free for it.
     pub(crate) fn chores_due(&self) -> bool {
         if self.client_gone {
-            return self.track.synced();
+            return self.permit.is_none();
         }
-        if self.stock_due() {
+        // Nothing of ours may be hit by a cancel that is on its way.
+        if self.cancelling.is_some() {
+            return false;
+        }
+        if self.stock_due() || self.undo_due() {
             return true;
         }
         let Some(_) = &self.server else { return false };
@@ -102,6 +106,10 @@ impl Session {
                 self.unwrap(status).await?;
                 continue;
             }
+            if self.undo_due() {
+                self.undo_now().await?;
+                continue;
+            }
             let fenced = self.look.phase != Phase::Open;
             match self.track.tx {
                 Tx::Idle if self.stock_due() => {
@@ -129,6 +137,7 @@ impl Session {
     async fn raise(&mut self) -> Result<(), End> {
         let mut message = Vec::new();
         own(&mut message, RAISE);
+        let mut why = String::from("it does not stay read-only");
         for _ in 0..RAISES {
             self.kept.after.rewall = false;
             // Before the question is sent: its own ParameterStatus is not the client's to see.
@@ -137,12 +146,17 @@ impl Session {
                 return Ok(());
             };
             let said = self.server.as_ref().and_then(|s| s.param(NAME));
-            if answer.error.is_none() && said.is_none_or(|value| value == "on") {
-                self.handle.set_walled(true);
-                return Ok(());
+            match answer.error {
+                None if said.is_none_or(|value| value == "on") => {
+                    self.handle.set_walled(true);
+                    return Ok(());
+                }
+                None => {}
+                Some((_, error)) => why = error,
             }
         }
-        self.on_server_gone("its sessions cannot be made read-only")
+        // A session without the wall must not be served; another login is.
+        self.on_server_gone(&format!("it could not be made read-only: {why}"))
             .await
     }
 
@@ -186,6 +200,9 @@ impl Session {
         };
         self.sealed = true;
         self.track.tx = Tx::of(answer.status);
+        if answer.error.is_none() {
+            self.xid = super::xid::Xid::read(answer.rows.first());
+        }
         let wrote = !answer.rows.first().is_some_and(Option::is_none) || self.track.notifies();
         if answer.error.is_none() && !wrote {
             self.release();

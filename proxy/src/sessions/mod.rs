@@ -133,6 +133,9 @@ pub struct SessionHandle {
     ready_for: AtomicU64,
     cancel: AtomicBool,
     end: AtomicBool,
+    force: AtomicBool,
+    give_up: AtomicBool,
+    ended: AtomicU64,
     rounds: Rounds,
     told: Mutex<Told>,
     waker: AtomicWaker,
@@ -222,6 +225,45 @@ impl SessionHandle {
     pub fn ask_end(&self) {
         self.end.store(true, Ordering::SeqCst);
         self.waker.wake();
+    }
+
+    /// Asks for whatever keeps a drain waiting to be undone.
+    pub fn ask_force(&self) {
+        self.force.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    /// Asks for the connection to the server to be given up: it is dead, or will be of no use.
+    pub fn ask_give_up(&self) {
+        self.give_up.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    /// True when one of the two was asked for and not yet taken.
+    pub fn pressed(&self) -> bool {
+        self.force.load(Ordering::Relaxed) || self.give_up.load(Ordering::Relaxed)
+    }
+
+    /// Takes a wish for what keeps a drain waiting to be undone.
+    pub fn take_force(&self) -> bool {
+        self.force.swap(false, Ordering::SeqCst)
+    }
+
+    /// Takes a wish for the server to be given up.
+    pub fn take_give_up(&self) -> bool {
+        self.give_up.swap(false, Ordering::SeqCst)
+    }
+
+    /// Counts a transaction of the session's that has ended. Only the session calls this, so the
+    /// busy path needs no locked addition.
+    pub fn transaction_ended(&self) {
+        let n = self.ended.load(Ordering::Relaxed);
+        self.ended.store(n + 1, Ordering::Release);
+    }
+
+    /// Transactions of the session's that have ended.
+    pub fn transactions_ended(&self) -> u64 {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// True when a cancel was asked for and not yet taken.
@@ -360,6 +402,9 @@ impl Sessions {
             ready_for: AtomicU64::new(0),
             cancel: AtomicBool::new(false),
             end: AtomicBool::new(false),
+            force: AtomicBool::new(false),
+            give_up: AtomicBool::new(false),
+            ended: AtomicU64::new(0),
             rounds: Rounds::default(),
             told: Mutex::default(),
             waker: AtomicWaker::new(),
@@ -401,6 +446,18 @@ impl Sessions {
                 })
             })
             .collect()
+    }
+
+    /// Sessions that hold a permit in a region, by their backend's process id: how many of their
+    /// transactions have ended.
+    pub fn writing(&self, region: &Region) -> HashMap<i32, u64> {
+        let all = self.handles();
+        let holders = all.iter().filter(|s| s.permitted.load(Ordering::Relaxed));
+        let backend = |s: &Arc<SessionHandle>| match &s.told().backend {
+            Some((at, pid)) if at == region => Some((*pid, s.transactions_ended())),
+            Some(_) | None => None,
+        };
+        holders.filter_map(backend).collect()
     }
 
     /// How many sessions are logged in ahead to the target with this serial, and how many can be.
@@ -445,9 +502,18 @@ impl Sessions {
         self.live().is_empty()
     }
 
-    /// Asks for the statement of a session to be cancelled; false when there is no such session.
-    pub fn cancel(&self, id: u32) -> bool {
-        self.by_id(id).map(|s| s.ask_cancel()).is_some()
+    /// Has a session undo what keeps a drain waiting.
+    pub fn force(&self, id: u32) {
+        if let Some(session) = self.by_id(id) {
+            session.ask_force();
+        }
+    }
+
+    /// Has a session give up its connection to the server.
+    pub fn give_up(&self, id: u32) {
+        if let Some(session) = self.by_id(id) {
+            session.ask_give_up();
+        }
     }
 
     /// Asks every session to end.

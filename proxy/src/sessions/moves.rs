@@ -75,9 +75,13 @@ impl SessionHandle {
         self.rounds.asked()
     }
 
-    /// Tells how the session would move, as an answer to this round.
-    pub fn set_moves(&self, moves: Moves, round: u64) {
+    /// Tells how the session would move.
+    pub fn set_moves(&self, moves: Moves) {
         self.told().moves = moves;
+    }
+
+    /// What was told is an answer to this round.
+    pub fn answer_moves(&self, round: u64) {
         self.rounds.answer(round);
     }
 }

@@ -21,7 +21,7 @@ pub mod wire;
 pub use error::{BadLsn, BadTimeline, Mismatch, RepointError, UnknownRegion};
 pub use history::History;
 pub use privilege::{Need, missing_grants};
-pub(crate) use probe::prepared as read_prepared;
+pub(crate) use probe::{PREPARED, prepared as read_prepared};
 pub use probe::{Observation, Prepared, ReadOnlyDefault, Replica, Role, ServerTime, probe};
 pub use repoint::{CheckedTarget, Loss, NothingInFlight, Wanted};
 pub use target::{Endpoint, Identity, Region, Target};

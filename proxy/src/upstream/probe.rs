@@ -75,6 +75,8 @@ pub struct Prepared {
     pub gid: String,
     /// When it was prepared, as the server writes it.
     pub since: Option<String>,
+    /// How long ago that was, by the server's clock.
+    pub age: Option<Duration>,
     /// Who prepared it.
     pub owner: Option<String>,
     /// In which database.
@@ -116,6 +118,10 @@ pub struct Observation {
     pub replicas: Option<Vec<Replica>>,
     /// Prepared transactions.
     pub prepared: Option<Vec<Prepared>>,
+    /// Since when it has been running without a crash, by its own clock: the checkpointer's start.
+    pub unbroken_since: Option<ServerTime>,
+    /// The next transaction id; on a standby as far as it has replayed.
+    pub next_xid: Option<u64>,
     /// As in `server_version_num`.
     pub server_version: Option<u32>,
     /// The server's clock.
@@ -144,6 +150,7 @@ pub async fn probe(client: &mut Client) -> Result<Observation, QueryError> {
     let mut next = || answers.next().flatten();
     let (state, system, control) = (next(), next(), next());
     let (receiver, setting, replicas, prepared) = (next(), next(), next(), next());
+    let xids = next();
     Ok(read(
         client.endpoint().clone(),
         &Answers {
@@ -154,12 +161,18 @@ pub async fn probe(client: &mut Client) -> Result<Observation, QueryError> {
             setting: first(setting),
             replicas,
             prepared,
+            xids: first(xids),
         },
     ))
 }
 
+/// Prepared transactions of all databases, oldest first.
+pub(crate) const PREPARED: &str = "SELECT gid, prepared, owner, database, \
+     (extract(epoch FROM clock_timestamp() - prepared) * 1000000)::int8 \
+     FROM pg_prepared_xacts ORDER BY prepared";
+
 /// One string per question, in the order of `Answers`.
-const QUESTIONS: [&str; 7] = [
+const QUESTIONS: [&str; 8] = [
     // The timeline of a primary is in the name of the log file it inserts into; exact at once
     // after a promotion, where the control file may lag. The functions refuse to work in recovery.
     "SELECT r, \
@@ -185,7 +198,10 @@ const QUESTIONS: [&str; 7] = [
          THEN pg_wal_lsn_diff(pg_current_wal_flush_lsn(), replay_lsn)::int8 END, \
        (extract(epoch FROM replay_lag) * 1000000)::int8 \
      FROM pg_stat_replication ORDER BY pid",
-    "SELECT gid, prepared, owner, database FROM pg_prepared_xacts ORDER BY prepared",
+    PREPARED,
+    "SELECT pg_snapshot_xmax(pg_current_snapshot()), \
+       (SELECT (extract(epoch FROM backend_start) * 1000000)::int8 \
+        FROM pg_stat_activity WHERE backend_type = 'checkpointer')",
 ];
 
 /// The answers; `None` where the server refused or sent no row.
@@ -198,6 +214,7 @@ pub(super) struct Answers {
     pub(super) setting: Option<Row>,
     pub(super) replicas: Option<Rows>,
     pub(super) prepared: Option<Rows>,
+    pub(super) xids: Option<Row>,
 }
 
 /// What the answers say. Pure.
@@ -242,6 +259,12 @@ pub(super) fn read(endpoint: Endpoint, answers: &Answers) -> Observation {
             .prepared
             .as_ref()
             .and_then(|rows| rows.iter().map(prepared).collect()),
+        next_xid: answers.xids.as_ref().and_then(|row| value(row, 0)),
+        unbroken_since: answers
+            .xids
+            .as_ref()
+            .and_then(|row| value(row, 1))
+            .map(ServerTime),
         server_version: state.and_then(|row| value(row, 7)),
         now: state.and_then(|row| value(row, 8)).map(ServerTime),
     }
@@ -290,6 +313,7 @@ pub(crate) fn prepared(row: &Row) -> Option<Prepared> {
     Some(Prepared {
         gid: text(row, 0)?.to_owned(),
         since: nonempty(row, 1),
+        age: micros(row, 4),
         owner: nonempty(row, 2),
         database: nonempty(row, 3),
     })

@@ -1,10 +1,11 @@
 //! Throw-away PostgreSQL clusters on loopback.
 //!
 //! A [`Cluster`] is a data folder with a server on a free port; it has page checksums, so that
-//! pg_rewind can bring a former primary back. Everybody on this machine may log in (`trust`).
+//! pg_rewind can bring a former primary back. `PGBIN` chooses the version. Everybody on this machine may log in (`trust`).
 //! Dropping it ends the server and removes the folder. Server versions differ between machines:
 //! nothing here uses what only one of them has.
 
+mod backup;
 mod programs;
 mod query;
 mod replication;

@@ -20,8 +20,8 @@ pub fn skipped() -> bool {
     env::var_os("SKIP_E2E").is_some_and(|value| value == "1")
 }
 
-/// All of them come with the server package; a client-only installation lacks the first two.
-const NEEDED: [&str; 4] = ["postgres", "initdb", "pg_basebackup", "pg_rewind"];
+/// What nothing here can do without. pg_rewind is used where it is there.
+const NEEDED: [&str; 2] = ["postgres", "initdb"];
 
 /// Folders of packagers, one below per major version.
 const PACKAGED: [&str; 2] = ["/usr/lib/postgresql", "/usr/local/lib/postgresql"];
@@ -77,6 +77,11 @@ impl Programs {
              (Debian: postgresql) or set PGBIN to their folder{seen}",
             NEEDED.join(", ")
         )
+    }
+
+    /// Whether the installation has this program too.
+    pub(super) fn has(&self, program: &str) -> bool {
+        self.folder.join(program).is_file()
     }
 
     /// A command for `program` as the server's account, untouched by the caller's `PG*` variables.

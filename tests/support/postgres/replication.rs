@@ -1,4 +1,5 @@
-//! Standbys: made by a base backup, promoted, and brought back by pg_rewind.
+//! Standbys: made by a base backup, promoted, and brought back by pg_rewind, or by a further base
+//! backup where the installation has no pg_rewind.
 //!
 //! There are no replication slots; `wal_keep_size` bridges the time a standby is away. Promotion
 //! here is for tests without a daemon, and leaves out everything a daemon does before it.
@@ -24,17 +25,7 @@ impl Cluster {
     /// The base backup or the start failed, or it does not stream.
     pub async fn standby(&self, name: &str) -> Result<Self> {
         let mut standby = Self::blank(name, &self.programs, &self.options)?;
-        let port = self.port().to_string();
-        let mut command = standby.command("pg_basebackup");
-        command.args(["--host=127.0.0.1", "--username", SUPERUSER, "--port", &port]);
-        command.args([
-            "--wal-method=stream",
-            "--checkpoint=fast",
-            "--no-sync",
-            "--pgdata",
-        ]);
-        command.arg(&standby.data);
-        super::run(command).await?;
+        standby.back_up(self).await?;
         standby.follow(self.port())?;
         standby.start().await?;
         self.wait_streaming(name).await?;
@@ -42,7 +33,8 @@ impl Cluster {
     }
 
     /// Makes this (former) primary a standby of `primary`: fast stop, pg_rewind, start. A killed
-    /// one is rewound as well; pg_rewind lets it recover first.
+    /// one is rewound as well; pg_rewind lets it recover first. Either way what `ALTER SYSTEM` left
+    /// in it stays, as a barrier's setting does.
     ///
     /// # Errors
     /// A program failed, or it does not stream.
@@ -57,6 +49,21 @@ impl Cluster {
     /// As [`Cluster::rejoin`].
     pub async fn rejoin_through(&mut self, primary: &Self, port: u16) -> Result<()> {
         self.stop().await?;
+        if self.programs.has("pg_rewind") {
+            self.rewind(primary).await?;
+        } else {
+            let auto = self.data.join("postgresql.auto.conf");
+            let own = std::fs::read_to_string(&auto).context("read what ALTER SYSTEM left")?;
+            std::fs::remove_dir_all(&self.data).context("remove the old data folder")?;
+            self.back_up(primary).await?;
+            self.programs.write(&auto, &own)?;
+        }
+        self.follow(port)?;
+        self.start().await?;
+        primary.wait_streaming(self.name()).await
+    }
+
+    async fn rewind(&self, primary: &Self) -> Result<()> {
         // pg_rewind reads the timeline from the control file, which a promotion brings up to
         // date only with its checkpoint; without this it can say that nothing needs to be done.
         primary.query("CHECKPOINT").await?;
@@ -67,10 +74,7 @@ impl Cluster {
         let mut command = self.command("pg_rewind");
         command.arg("--source-server").arg(source).arg("--no-sync");
         command.arg("--target-pgdata").arg(&self.data);
-        super::run(command).await?;
-        self.follow(port)?;
-        self.start().await?;
-        primary.wait_streaming(self.name()).await
+        super::run(command).await
     }
 
     /// Moves the running standby's stream to `port`, where a relay to its primary may stand.

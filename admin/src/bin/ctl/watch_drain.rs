@@ -66,10 +66,17 @@ fn human(drain: &Drain) -> String {
     let mut lines = match drain.outcome {
         None => view::remaining(drain),
         Some(DrainOutcome::Drained) => {
-            format!(
+            let told = format!(
                 "drained: nothing admitted up to epoch {} is in flight",
                 drain.epoch
-            )
+            );
+            match drain.stragglers.len() {
+                0 => told,
+                n => format!(
+                    "{told}; {} will move along, to be ended on the new primary",
+                    text::count(n as u64, "prepared transaction")
+                ),
+            }
         }
         Some(DrainOutcome::DrainedWithUnknown) => format!(
             "drained, with {} accepted: `writefencectl unknown list` names them",

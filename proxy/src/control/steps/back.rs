@@ -10,6 +10,7 @@ use writefence_admin::api::{ApiError, Code, Exit, RunState};
 
 use super::super::desk::Desk;
 use super::super::error::refused;
+use super::super::unknown;
 use super::super::work::end;
 use crate::failpoint;
 use crate::upstream::Wanted;
@@ -72,6 +73,8 @@ async fn reopen(desk: &Arc<Desk>, run: &str) -> Result<(), ApiError> {
     let wanted = accepted.identity.map_or(Wanted::First, Wanted::Same);
     let checked = desk.servers.check(region, wanted, None, None).await?;
     drop(checked);
+    // The same server goes on, so it can go on being asked; what it can tell now is told before.
+    unknown::settle(desk, region).await;
     failpoint::before("reopen");
     // The target stays, so what is still in flight does no harm: it runs on the very server that
     // is opened again.

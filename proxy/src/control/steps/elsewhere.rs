@@ -10,9 +10,11 @@ use writefence_admin::runbook::Fact;
 
 use super::super::error::refused;
 use super::super::servers::successor;
+use super::super::unknown;
 use super::evidence::lsn_of;
 use super::{Course, Stop};
 use crate::clock;
+use crate::evidence::NextXid;
 use crate::upstream::{Region, Role, Wanted};
 
 /// What an opening without a promotion of ours rests on.
@@ -168,6 +170,9 @@ impl Course {
             .servers
             .check(region, wanted, Some(&ticket), None)
             .await?;
+        let seen = self.desk.servers.observe(region).await;
+        let next = seen.ok().and_then(|seen| seen.next_xid).map(NextXid::new);
+        unknown::resolve_by_others(&self.desk, &self.from, next);
         if self.asked.accept_loss {
             let text = format!("{region} was promoted by others and opened with accepted loss");
             self.exception(text).await?;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use writefence_admin::api::{ApiError, Code, DrainOutcome, RunKind, Step};
+use writefence_admin::api::{ApiError, Code, DrainOutcome, Finding, Level, RunKind, Step};
 
 use super::super::actor::Fencing;
 use super::super::drains::{Draining, stragglers};
 use super::super::error::refused;
+use super::super::preflight;
 use super::{Course, Found, Stop};
 use crate::clock;
 
@@ -29,6 +30,8 @@ impl Course {
     pub(super) async fn preflight(&mut self) -> Found {
         if self.kind == RunKind::Switchover {
             self.log_in_ahead().await?;
+            // Logins that the candidate refused are known only now.
+            preflight::sessions_again(&mut self.found, &self.desk);
         }
         // Asked before the run began; a blocked move leaves no run behind.
         Ok(std::mem::take(&mut self.found))
@@ -121,19 +124,35 @@ impl Course {
                 if self.kind == RunKind::Steps {
                     self.early_lsn().await?;
                 }
-                Ok(Vec::new())
+                Ok(self.left_prepared())
             }
             DrainOutcome::DrainedWithUnknown => {
                 let n = self.desk.group.gate.unknown();
                 self.exception(format!("{n} writes of unknown outcome were accepted"))
                     .await?;
-                Ok(Vec::new())
+                Ok(self.left_prepared())
             }
             DrainOutcome::TimedOut | DrainOutcome::Superseded => {
                 let last = self.desk.drains.last().unwrap_or(draining);
                 Err(Stop::Failed(not_drained(&self.desk.drains.document(&last))))
             }
         }
+    }
+
+    /// Prepared transactions outlive a drain, and are on the candidate too once it has caught up.
+    fn left_prepared(&self) -> Vec<Finding> {
+        let last = self.desk.drains.last().and_then(|d| d.prepared());
+        let Some(left) = last.filter(|left| !left.is_empty()) else {
+            return Vec::new();
+        };
+        let names: Vec<&str> = left.iter().take(5).map(|p| p.gid.as_str()).collect();
+        let text = format!(
+            "{} prepared transactions on {} move along and stay open: {}",
+            left.len(),
+            self.from,
+            names.join(", ")
+        );
+        vec![Finding::new(Level::Warn, "prepared_transactions", text)]
     }
 
     /// The drain in force if it has not ended, else a new one.
@@ -145,8 +164,8 @@ impl Course {
         last.unwrap_or_else(|| self.desk.drains.start(deadline))
     }
 
-    /// Gives the drain most of its time, then cancels who is left and waits again. A cancel does
-    /// not end a permit, the server's answer does.
+    /// Gives the drain most of its time, then has undone what is left and waits again. That does not
+    /// end a permit, the server's answer does.
     async fn forced(
         &self,
         draining: Arc<Draining>,
@@ -169,36 +188,30 @@ impl Course {
         let all = stragglers(&self.desk.group);
         for straggler in &all {
             if let Ok(id) = straggler.id.parse() {
-                self.desk.group.sessions.cancel(id);
+                self.desk.group.sessions.force(id);
             }
         }
         self.note(
             Step::Drain,
-            format!("{} stragglers were cancelled", all.len()),
+            format!("{} stragglers were cancelled or rolled back", all.len()),
         )
         .await?;
         Ok(draining)
     }
 
-    /// Ends the sessions that still hold a permit towards a primary that is given up. Their
-    /// outcomes become unknown, which a failover accepts.
+    /// Has the sessions that still hold a permit let go of a primary that is given up. Their
+    /// clients stay; outcomes that are unknown then are what a failover accepts.
     async fn cut(&self) -> Result<DrainOutcome, Stop> {
         let sessions = &self.desk.group.sessions;
-        let holders: Vec<u32> = sessions
-            .snapshot()
-            .into_iter()
-            .filter(|s| s.permitted)
-            .map(|s| s.id)
-            .collect();
-        for id in &holders {
-            if let Some(session) = sessions.by_id(*id) {
-                session.ask_end();
-            }
+        let all = sessions.snapshot();
+        let holders: Vec<_> = all.iter().filter(|s| s.permitted).collect();
+        for session in &holders {
+            sessions.give_up(session.id);
         }
         let n = holders.len();
         if n > 0 {
-            self.exception(format!("{n} sessions with a write in flight were ended"))
-                .await?;
+            let text = format!("{n} sessions with a write in flight were cut from {}", self.from);
+            self.exception(text).await?;
         }
         let draining = self.desk.drains.start(self.until(AFTER_CANCEL));
         draining.accept_unknown();

@@ -11,6 +11,7 @@ use super::super::unknown;
 use super::evidence::lsn_of;
 use super::{Course, Found, Stop};
 use crate::clock;
+use crate::evidence::NextXid;
 use crate::fleet::Durability;
 use crate::upstream::{Lsn, Region, Wanted};
 
@@ -114,7 +115,14 @@ impl Course {
         let fence_lsn = facts.fence_lsn.as_ref().and_then(lsn_of);
         let checked = self.checked_successor(fence_lsn).await?;
         let identity = checked.identity();
+        // The first look counts, also after a restart: what was given out since is not the old
+        // primary's.
+        let next_xid = match facts.promoted.as_ref().and_then(|p| p.next_xid) {
+            Some(next) => Some(next),
+            None => self.next_xid(&to).await,
+        };
         let fact = Fact::Promoted(Promoted {
+            next_xid,
             region: to.to_string(),
             system_identifier: Some(identity.system_identifier.to_string()),
             timeline: Some(identity.timeline.value()),
@@ -125,9 +133,22 @@ impl Course {
         if fence_lsn.is_none() {
             self.state_loss(identity.fork_lsn).await?;
         }
-        unknown::resolve_after(&self.desk, &self.from).await;
+        if !self.desk.group.unknown.list().is_empty() {
+            // Whoever goes on after a crash must judge by the same bound.
+            self.desk.book.sync().await?;
+        }
+        let next = next_xid.map(NextXid::new);
+        unknown::resolve_after(&self.desk, &self.from, &to, next).await;
         self.checked = Some(checked);
         Ok(Vec::new())
+    }
+
+    /// The promoted server's next transaction id, from the look that found it promoted.
+    async fn next_xid(&self, to: &Region) -> Option<u64> {
+        match &self.seen {
+            Some(seen) => seen.next_xid,
+            None => self.desk.servers.observe(to).await.ok()?.next_xid,
+        }
     }
 
     /// What was last seen of the old primary beside where the new one left it. What it wrote after

@@ -11,8 +11,9 @@ use writefence_admin::runbook::{FenceLsn, Pinned};
 
 use super::super::boot::{Boot, GroupParts, begin, desk};
 use super::super::desk::Desk;
-use super::super::servers::{Older, Own, Seen, Servers, StillBarred, Ticket, Work};
+use super::super::servers::{Older, Own, Seen, Servers, StillBarred, Ticket, Under, Work};
 use super::super::settings::Settings;
+use crate::evidence::WriteFate;
 use crate::fleet::{LocalStore, MemoryStore, Predecessor, Store, Written};
 use crate::gate::{Answer, Begin, Gate, Limits};
 use crate::group::{self, Group, NoLogins};
@@ -21,7 +22,7 @@ use crate::sessions::Sessions;
 use crate::shutdown::{Tasks, pair};
 use crate::unknown::UnknownLedger;
 use crate::upstream::{
-    CheckedTarget, Endpoint, History, Lsn, Observation, ReadOnlyDefault, Region, Role, Target,
+    CheckedTarget, Endpoint, History, Lsn, Observation, Prepared, ReadOnlyDefault, Region, Role, Target,
     Targets, Timeline, Wanted,
 };
 
@@ -59,6 +60,8 @@ fn observation(region: &str, role: Role, timeline: u32) -> Observation {
         replay_age: None,
         replicas: None,
         prepared: Some(Vec::new()),
+        unbroken_since: None,
+        next_xid: Some(1000),
         server_version: Some(150_000),
         now: None,
     }
@@ -303,6 +306,26 @@ impl Servers for Fake {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    fn running_xids<'a>(&'a self, _: &'a Region) -> Work<'a, Vec<(i32, u64)>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn fates<'a>(
+        &'a self,
+        region: &'a Region,
+        _: Under,
+        xids: Vec<u64>,
+    ) -> Work<'a, Vec<WriteFate>> {
+        Box::pin(async move {
+            self.called("fates", region.as_str()).await?;
+            Ok(vec![WriteFate::Lost; xids.len()])
+        })
+    }
+
+    fn prepared<'a>(&'a self, _: &'a Region) -> Work<'a, Vec<Prepared>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn canary<'a>(&'a self, region: &'a Region, _: &'a str) -> Work<'a, Lsn> {
         Box::pin(async move {
             self.called("canary", region.as_str()).await?;
@@ -414,6 +437,7 @@ fn front() -> group::Settings {
         startup_timeout: Duration::from_secs(1),
         reach_timeout: Duration::from_secs(1),
         policy: Policy::default(),
+        track_xid: false,
         sqlstate: "25006",
         sessions: 10,
         retry_after: Duration::from_secs(1),

@@ -4,8 +4,8 @@
 //! of which the client sees only the last. Bytes in, bytes out.
 
 use super::view::{View, frames};
-use crate::pg::frame::{cstr, head, put};
-use crate::pg::message::{bind_head, body, query, target_head};
+use crate::pg::frame::{head, put};
+use crate::pg::message::{bind_head, body, execute_head, query, target_head};
 
 /// What stands in the place of a statement that is refused behind others: it fails on every server
 /// and in every state, and the server's log then says in words what happened. No setting has this
@@ -102,7 +102,7 @@ fn reaches_back(messages: &[u8]) -> bool {
                 bound.extend(bind_head(frame).map(|(portal, _)| portal));
                 continue;
             }
-            Some(b'E') => cstr(body(frame)).map(|(portal, _)| portal),
+            Some(b'E') => execute_head(frame),
             Some(b'D') => target_head(frame)
                 .filter(|(kind, _)| *kind == b'P')
                 .map(|(_, name)| name),

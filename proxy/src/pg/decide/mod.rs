@@ -128,7 +128,7 @@ pub(crate) fn decide(view: &View, now: Circumstances) -> Decision {
     {
         return decision;
     }
-    one_by_one(&view.steps, now)
+    one_by_one(view, now)
 }
 
 /// Under `hold` a group with a write in it waits whole: it was sent as one transaction.
@@ -178,7 +178,8 @@ fn outlives_failure(step: &Step) -> bool {
     kept || text.contains("advisory") || text.contains("dblink")
 }
 
-fn one_by_one(steps: &[Step], now: Circumstances) -> Decision {
+fn one_by_one(view: &View, now: Circumstances) -> Decision {
+    let steps = &view.steps;
     let mut manner = Manner::Plain;
     for (n, step) in steps.iter().enumerate() {
         let stand = match now.tx {
@@ -190,6 +191,8 @@ fn one_by_one(steps: &[Step], now: Circumstances) -> Decision {
         let (first, last) = (n == 0, n + 1 == steps.len());
         match stand {
             Stand::Fine => {}
+            // Refused by PostgreSQL where it is not alone.
+            Stand::Last(_) if view.simple && steps.len() > 1 && step.kind == Kind::DiscardAll => {}
             Stand::Doubt if manner == Manner::Plain => manner = Manner::Doubt,
             Stand::Doubt => {}
             Stand::Wrap => manner = Manner::Wrapped,

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::pg::classify::{Eyes, Kind, Reading, Statement, Verdict, judge, rule};
-use crate::pg::frame::{FrameError, PARSE_KEPT, cstr, head};
-use crate::pg::message::{bind_head, body, parse_head};
+use crate::pg::frame::{FrameError, PARSE_KEPT, head};
+use crate::pg::message::{bind_head, body, execute_head, parse_head};
 use crate::pg::track::{Prepared, Track};
 
 /// A group larger than this is not looked into while fenced; it counts as a write.
@@ -163,7 +163,7 @@ impl<'a> Reader<'a> {
     }
 
     fn execute(&mut self, at: usize, frame: &[u8]) {
-        let Some((portal, _)) = cstr(body(frame)) else {
+        let Some(portal) = execute_head(frame) else {
             self.view.opaque = Some("malformed Execute");
             return;
         };

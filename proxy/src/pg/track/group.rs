@@ -15,6 +15,8 @@ pub(crate) enum Shape {
     Function,
     /// Not a group: marks where CopyDone or CopyFail stands among what was sent.
     CopyEnd,
+    /// A Sync sent into a COPY. The server ignores it, unless the COPY had failed before.
+    CopySync,
 }
 
 /// A message of an extended group that matters later.
@@ -48,6 +50,11 @@ pub(crate) struct Group {
 const REUSE: usize = 1024;
 
 impl Group {
+    /// False for what only marks a place among the groups.
+    pub(crate) fn is_one(&self) -> bool {
+        !matches!(self.shape, Shape::CopyEnd | Shape::CopySync)
+    }
+
     /// True when the group can be kept for reuse without holding much memory.
     pub(crate) fn reusable(&self) -> bool {
         self.text.capacity() <= REUSE && self.items.capacity() <= 32
@@ -72,7 +79,9 @@ impl Group {
     pub(super) fn tells(&mut self) -> bool {
         let mut heard = match self.shape {
             Shape::Query => spoken(&self.text),
-            Shape::Extended | Shape::Function | Shape::CopyEnd => Spoken::default(),
+            Shape::Extended | Shape::Function | Shape::CopyEnd | Shape::CopySync => {
+                Spoken::default()
+            }
         };
         for item in &self.items {
             if let Item::Execute(Some(prepared)) = item {
@@ -88,7 +97,7 @@ impl Group {
     pub(crate) fn judgements(&self, eyes: &Eyes) -> Option<Vec<Arc<Judgement>>> {
         match self.shape {
             Shape::Function => None,
-            Shape::CopyEnd => Some(Vec::new()),
+            Shape::CopyEnd | Shape::CopySync => Some(Vec::new()),
             Shape::Query if self.too_long => None,
             Shape::Query => Some(vec![Arc::new(judge(&self.text, self.reading, eyes))]),
             Shape::Extended => self
@@ -126,7 +135,7 @@ impl Group {
         match self.shape {
             Shape::Query => &self.text,
             Shape::Function => b"function call",
-            Shape::CopyEnd => b"",
+            Shape::CopyEnd | Shape::CopySync => b"",
             Shape::Extended => self
                 .items
                 .iter()

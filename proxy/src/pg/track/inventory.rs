@@ -25,7 +25,7 @@ WHERE source OPERATOR(pg_catalog.=) 'session' \
 UNION ALL SELECT 'custom', n.name, pg_catalog.current_setting(n.name, true) FROM (\
 SELECT m.name[1] AS name FROM pg_catalog.pg_proc p, LATERAL pg_catalog.regexp_matches(\
 CASE WHEN pg_catalog.strpos(p.prosrc, 'set_config') OPERATOR(pg_catalog.>) 0 THEN p.prosrc ELSE '' END, \
-'set_config\\s*\\(\\s*''([a-z_][\\w$]*(?:\\.[a-z_][\\w$]*)+)''', 'gi') AS m(name) \
+E'set_config\\\\s*\\\\(\\\\s*''([a-z_][\\\\w$]*(?:\\\\.[a-z_][\\\\w$]*)+)''', 'gi') AS m(name) \
 WHERE p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
 UNION SELECT pg_catalog.unnest({names}::pg_catalog.text[])) n \
 WHERE pg_catalog.current_setting(n.name, true) IS NOT NULL \

@@ -5,6 +5,7 @@
 //! by reference (here: in buffers that are used again) and judged only when a fence falls.
 //! Nothing here does IO.
 
+mod feed;
 mod group;
 mod inventory;
 mod prepared;
@@ -14,6 +15,7 @@ mod state;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub(crate) use feed::window;
 pub(crate) use group::{Group, Item, Shape};
 pub(crate) use inventory::{Asked, Inventory, LAST_VALUE, question, set_config};
 pub(crate) use prepared::{Prepared, Statements};
@@ -63,6 +65,8 @@ pub(crate) struct Track {
     spare: Vec<Group>,
     /// The server asked for COPY data and has not said that it is done.
     pub(crate) copy_in: bool,
+    /// Syncs sent into a COPY of the open group.
+    copy_syncs: usize,
     /// What the server last reported of how it reads texts.
     pub(crate) reported: Reading,
     pub(crate) statements: Statements,
@@ -85,6 +89,7 @@ impl Default for Track {
             open: None,
             spare: Vec::new(),
             copy_in: false,
+            copy_syncs: 0,
             reported: Reading::default(),
             statements: Statements::default(),
             sets: SessionSets::default(),
@@ -136,7 +141,7 @@ impl Track {
 
     /// The group whose answers are coming has failed.
     pub(crate) fn failing(&self) -> bool {
-        let mut groups = self.sent.iter().filter(|g| g.shape != Shape::CopyEnd);
+        let mut groups = self.sent.iter().filter(|g| g.is_one());
         groups.next().is_some_and(|g| g.failed)
     }
 
@@ -159,16 +164,35 @@ impl Track {
     pub(crate) fn in_flight(&self) -> impl Iterator<Item = &Group> {
         self.sent
             .iter()
-            .filter(|g| g.shape != Shape::CopyEnd)
+            .filter(|g| g.is_one())
             .chain(self.open.as_ref())
+    }
+
+    /// Groups in flight that a Query, Sync or FunctionCall has closed, oldest first.
+    pub(crate) fn closed(&self) -> impl Iterator<Item = &Group> {
+        self.sent.iter().filter(|g| g.is_one())
+    }
+
+    /// The run that no Sync has closed yet.
+    pub(crate) fn open_run(&self) -> Option<&Group> {
+        self.open.as_ref()
+    }
+
+    /// The message with this tag was begun and will never be whole: the server ignores it.
+    pub(crate) fn torn(&mut self, tag: u8) {
+        let shape = match tag {
+            b'Q' => Shape::Query,
+            b'F' => Shape::Function,
+            _ => return,
+        };
+        if self.sent.back().is_some_and(|g| g.shape == shape) {
+            self.sent.pop_back();
+        }
     }
 
     /// How many ReadyForQuery messages are owed to the client.
     pub(crate) fn owed(&self) -> usize {
-        self.sent
-            .iter()
-            .filter(|g| g.shape != Shape::CopyEnd)
-            .count()
+        self.sent.iter().filter(|g| g.is_one()).count()
     }
 
     /// How a text that goes out now will be read. What is still unanswered may change that.
@@ -237,6 +261,11 @@ impl Track {
         self.open().items.push(Item::Execute(prepared));
     }
 
+    /// An Execute whose portal could not be read goes out.
+    pub(crate) fn execute_unread(&mut self) {
+        self.open().items.push(Item::Execute(None));
+    }
+
     /// A Close goes out.
     pub(crate) fn close(&mut self, kind: u8, name: &[u8]) {
         if kind == b'S' {
@@ -253,18 +282,31 @@ impl Track {
 
     /// A Sync goes out.
     pub(crate) fn sync(&mut self) {
-        let group = self
-            .open
-            .take()
-            .unwrap_or_else(|| self.fresh(Shape::Extended));
-        self.sent.push_back(group);
+        if self.copy_in {
+            self.copy_syncs += 1;
+        } else {
+            let group = self
+                .open
+                .take()
+                .unwrap_or_else(|| self.fresh(Shape::Extended));
+            self.sent.push_back(group);
+        }
+        // Behind what the COPY belongs to, which a Sync of its own may have to close first.
+        if self.open.is_none() {
+            for _ in 0..std::mem::take(&mut self.copy_syncs) {
+                let mark = self.fresh(Shape::CopySync);
+                self.sent.push_back(mark);
+            }
+        }
     }
 
     /// CopyDone or CopyFail goes out.
     pub(crate) fn copy_end(&mut self) {
         if self.copy_in {
             self.copy_in = false;
-        } else {
+        } else if !self.answered() {
+            // Sent ahead of the CopyInResponse. With nothing in flight it belongs to a COPY that has
+            // failed, and the server ignores it.
             let group = self.fresh(Shape::CopyEnd);
             self.sent.push_back(group);
         }
@@ -283,8 +325,9 @@ impl Track {
         self.statements.get(name)
     }
 
+    /// The group that the server speaks of. A Sync that is still in front of it got no answer.
     fn front(&mut self) -> Option<&mut Group> {
-        while self.sent.front().is_some_and(|g| g.shape == Shape::CopyEnd) {
+        while self.sent.front().is_some_and(|g| !g.is_one()) {
             self.sent.pop_front();
         }
         if self.sent.is_empty() {
@@ -304,6 +347,11 @@ impl Track {
     /// CommandComplete came.
     pub(crate) fn completed(&mut self, tag: &[u8]) {
         self.copy_in = false;
+        // A COPY that ended well took in all that was sent before its CopyDone.
+        self.copy_syncs = 0;
+        if self.sent.iter().any(|g| g.shape == Shape::CopySync) {
+            self.sent.retain(|g| g.shape != Shape::CopySync);
+        }
         if let Some(group) = self.front() {
             group.completed += 1;
             group.notable |= state::is_notable(tag);
@@ -340,7 +388,10 @@ impl Track {
             return;
         }
         // Its own Sync was among the ignored: the next one closes it.
-        if let Some(next) = self.sent.pop_front() {
+        let extended = |g: &Group| g.shape == Shape::Extended;
+        if self.sent.front().is_some_and(extended)
+            && let Some(next) = self.sent.pop_front()
+        {
             front.items.extend(next.items.iter().cloned());
             self.sent.push_front(front);
         } else if let Some(open) = self.open.take() {
@@ -362,11 +413,17 @@ impl Track {
     /// ReadyForQuery came: the front group's outcome is known.
     pub(crate) fn ready(&mut self, status: u8, eyes: &Eyes) {
         self.copy_in = false;
-        while self.sent.front().is_some_and(|g| g.shape == Shape::CopyEnd) {
-            self.sent.pop_front();
-        }
+        self.drop_copy_ends();
         let tx = Tx::of(status);
-        if let Some(mut group) = self.sent.pop_front() {
+        let mut answered = self.sent.pop_front();
+        if answered.is_none() && self.copy_syncs > 0 {
+            // The COPY had failed before the Sync that was sent into it, which so closed its group.
+            self.copy_syncs -= 1;
+            answered = self.open.take();
+        }
+        // What ended a COPY of this group means nothing to the next.
+        self.drop_copy_ends();
+        if let Some(mut group) = answered {
             self.statements.settle(&group);
             if group.tells() {
                 self.effects
@@ -386,6 +443,12 @@ impl Track {
             self.statements.end_of_transaction();
         }
         self.tx = tx;
+    }
+
+    fn drop_copy_ends(&mut self) {
+        while self.sent.front().is_some_and(|g| g.shape == Shape::CopyEnd) {
+            self.sent.pop_front();
+        }
     }
 
     /// Keeps a short text by exchanging buffers, so that nothing is copied.
@@ -412,6 +475,7 @@ impl Track {
         self.sent.clear();
         self.open = None;
         self.copy_in = false;
+        self.copy_syncs = 0;
         self.effects = Effects::default();
         self.statements.end_of_transaction();
     }

@@ -214,7 +214,7 @@ impl Effects {
                     }
                 }
             }
-            Shape::Function | Shape::CopyEnd => {}
+            Shape::Function | Shape::CopyEnd | Shape::CopySync => {}
         }
         sets.reads_sequences |= group.spoken.sequence;
         if group.spoken.set_config && !group.failed {

@@ -360,3 +360,82 @@ fn what_nothing_was_run_since_is_not_asked_again() {
     run(&mut track, "SELECT somebody_elses()", &["SELECT 1"], b'I');
     assert!(!track.known());
 }
+
+#[test]
+fn a_sync_into_a_copy_counts_only_if_the_copy_had_failed() {
+    let eyes = Eyes::in_tests();
+    let copying = || {
+        let mut track = Track::default();
+        track.query(Some(b"COPY t FROM STDIN"));
+        track.copy_in();
+        track.sync();
+        track
+    };
+    // It ended well, so the Sync was ignored.
+    let mut track = copying();
+    track.copy_end();
+    track.completed(b"COPY 1");
+    track.ready(b'I', &eyes);
+    assert!(track.quiescent());
+    // It failed, and then the Sync was answered.
+    let mut track = copying();
+    track.failed();
+    track.ready(b'I', &eyes);
+    track.query(Some(b"DELETE FROM t"));
+    track.ready(b'I', &eyes);
+    assert!(!track.answered(), "that was the Sync's");
+    track.ready(b'I', &eyes);
+    assert!(track.quiescent());
+    // It failed later than the Sync, which the next statement's answer shows.
+    let mut track = copying();
+    track.failed();
+    track.ready(b'I', &eyes);
+    track.query(Some(b"DELETE FROM t"));
+    track.completed(b"DELETE 1");
+    track.ready(b'I', &eyes);
+    assert!(track.quiescent());
+}
+
+#[test]
+fn the_end_of_a_copy_that_nobody_asked_for_is_not_waited_for() {
+    let mut track = Track::default();
+    track.copy_end();
+    assert!(track.quiescent());
+    track.query(Some(b"SELECT 1"));
+    track.copy_end();
+    track.ready(b'I', &Eyes::in_tests());
+    assert!(track.quiescent());
+}
+
+#[test]
+fn a_portal_whose_name_cannot_be_read_is_no_read() {
+    let eyes = Eyes::in_tests();
+    let mut track = Track::default();
+    parse(&mut track, "", "SELECT 1");
+    // A Bind and an Execute that name a portal longer than what is looked at.
+    track.sent(b'B', b"B\0\0\xff\xffpppppp", false);
+    track.sent(b'E', b"E\0\0\xff\xffpppppp", false);
+    assert!(!track.in_flight().all(|g| g.provably_reads(&eyes)));
+}
+
+#[test]
+fn names_are_what_the_server_looks_at_of_them() {
+    let eyes = Eyes::in_tests();
+    let long = |end: &str| "n".repeat(63) + end;
+    let mut track = Track::default();
+    track.sent(b'P', &parse_frame(&long("a"), "DELETE FROM t"), true);
+    let bind = |statement: &str| {
+        let mut out = Vec::new();
+        put(
+            &mut out,
+            b'B',
+            &[b"\0", statement.as_bytes(), b"\0\0\0\0\0\0\0"],
+        );
+        out
+    };
+    track.sent(b'B', &bind(&long("b")), true);
+    track.sent(b'E', b"E\0\0\0\x09\0\0\0\0\0", true);
+    let group = track.in_flight().next().expect("it is in flight");
+    assert_eq!(group.words(), b"DELETE FROM t");
+    assert!(!group.provably_reads(&eyes));
+}

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -81,6 +82,18 @@ impl Client {
     /// Whether another query may be tried.
     pub const fn is_usable(&self) -> bool {
         self.usable
+    }
+
+    /// Whether the server has said nothing since its last answer, not even goodbye. Asks the socket
+    /// only, so a server that is gone without a word is quiet too.
+    pub fn is_quiet(&self) -> bool {
+        self.stream.buffer().is_empty()
+            && self
+                .stream
+                .get_ref()
+                .peek(&mut [0])
+                .now_or_never()
+                .is_none()
     }
 
     /// The last value the server reported for a parameter.

@@ -2,17 +2,40 @@
 //!
 //! A permit that loses its upstream becomes `Lost` and still blocks a drain. The entry holds that
 //! `Lost`; only proof (control's business) or an operator's word ends it. The file is append-only
-//! JSON lines in `state_dir/unknown/<group>.jsonl`, so that a restart forgets nothing.
+//! JSON lines in `state_dir/unknown/<group>.jsonl`, so that a restart forgets nothing: what was not
+//! ended then blocks the successor's drains as well.
+
+mod sighted;
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::gate::Lost;
+use crate::gate::{Gate, Lost};
+
+pub use sighted::{Sighted, Xid};
+
+/// The words of [`UnknownWrite::outcome`]; an acknowledged one is followed by who and why.
+pub mod outcome {
+    /// Nothing is known, and a drain waits for it.
+    pub const UNKNOWN: &str = "unknown";
+    /// Nothing can come of it any more; what came of it is still to be found out.
+    pub const BACKEND_GONE: &str = "backend_gone";
+    /// It is there.
+    pub const COMMITTED: &str = "committed";
+    /// It is not there.
+    pub const LOST: &str = "lost";
+    /// It awaits COMMIT PREPARED or ROLLBACK PREPARED.
+    pub const PREPARED: &str = "prepared";
+    /// It cannot be found out any more.
+    pub const UNRESOLVABLE: &str = "unresolvable";
+    /// An operator took note.
+    pub const ACKNOWLEDGED: &str = "acknowledged";
+}
 
 /// What is known of a write whose outcome is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +60,28 @@ pub struct UnknownWrite {
     pub idempotency_key: Option<String>,
     /// Transaction id, where it is known.
     pub xid: Option<u64>,
-    /// `unknown`, then `backend_gone`, `committed`, `lost`, `unresolvable`; or `acknowledged`.
+    /// All that was in flight was one transaction, so that an id seen at its backend is its own.
+    #[serde(default)]
+    pub single: bool,
+    /// Timeline of the server it was sent to. On another one the same id may be another's.
+    #[serde(default)]
+    pub timeline: Option<u32>,
+    /// Since when that server had been running without a crash; after one, ids that had not reached
+    /// its disk are given out again.
+    #[serde(default)]
+    pub generation: Option<i64>,
+    /// One of [`outcome`].
     pub outcome: String,
+}
+
+impl UnknownWrite {
+    /// What came of it is still to be found out.
+    pub fn is_open(&self) -> bool {
+        matches!(
+            self.outcome.as_str(),
+            outcome::UNKNOWN | outcome::BACKEND_GONE
+        )
+    }
 }
 
 struct Entry {
@@ -50,6 +93,8 @@ struct Entry {
 pub struct UnknownLedger {
     path: Option<PathBuf>,
     state: Mutex<State>,
+    /// What was seen of the servers, for the next write that is lost.
+    pub sighted: Sighted,
 }
 
 #[derive(Default)]
@@ -67,6 +112,7 @@ impl UnknownLedger {
         Self {
             path: None,
             state: Mutex::default(),
+            sighted: Sighted::default(),
         }
     }
 
@@ -97,7 +143,20 @@ impl UnknownLedger {
         Ok(Self {
             path: Some(path.to_owned()),
             state: Mutex::new(state),
+            sighted: Sighted::default(),
         })
+    }
+
+    /// Has what an earlier start left without an end block this one's drains as well. Returns how
+    /// many there are.
+    pub fn inherit(&self, gate: &Arc<Gate>) -> usize {
+        let mut state = self.lock();
+        let left = state
+            .entries
+            .iter_mut()
+            .filter(|e| e.lost.is_none() && e.write.outcome == outcome::UNKNOWN);
+        left.map(|entry| entry.lost = Some(gate.inherit_unknown()))
+            .count()
     }
 
     /// Records a lost write. The `Lost` keeps blocking drains until [`Self::resolve`].
@@ -130,22 +189,31 @@ impl UnknownLedger {
         true
     }
 
+    /// A transaction id became known.
+    pub fn learn_xid(&self, id: u64, xid: u64) {
+        let mut state = self.lock();
+        let Some(entry) = state.entries.iter_mut().find(|e| e.write.id == id) else {
+            return;
+        };
+        if entry.write.xid.is_none() {
+            entry.write.xid = Some(xid);
+            let write = entry.write.clone();
+            state.append(&write);
+        }
+    }
+
+    /// Entries whose outcome is still to be found out, oldest first.
+    pub fn open_ones(&self) -> Vec<UnknownWrite> {
+        let state = self.lock();
+        let writes = state.entries.iter().map(|e| &e.write);
+        writes.filter(|write| write.is_open()).cloned().collect()
+    }
+
     /// Every entry, oldest first.
     pub fn list(&self) -> Vec<UnknownWrite> {
         self.lock()
             .entries
             .iter()
-            .map(|e| e.write.clone())
-            .collect()
-    }
-
-    /// Entries that still block a drain.
-    pub fn blocking(&self) -> Vec<UnknownWrite> {
-        let state = self.lock();
-        state
-            .entries
-            .iter()
-            .filter(|e| e.lost.is_some())
             .map(|e| e.write.clone())
             .collect()
     }

@@ -1,0 +1,136 @@
+//! The front's inside for the fuzz targets: what must hold for any bytes whatever.
+
+use std::collections::VecDeque;
+
+use futures_util::FutureExt;
+
+use super::classify::{Eyes, Policy, Reading, Verdict, judge};
+use super::decide::view;
+use super::frame::{HEADER, head, is_client_tag};
+use super::startup::{Hello, read_hello};
+use super::track::{Item, Shape, Track, window};
+
+/// Bytes of a client and of a server in turns. The first byte of each turn says whose it is, the
+/// second how many bytes follow.
+///
+/// # Panics
+/// Something that was sent stopped counting without a ReadyForQuery, or by one more than it.
+pub fn conversation(mut data: &[u8]) {
+    let eyes = eyes();
+    let mut track = Track::default();
+    let (mut client, mut server) = (VecDeque::new(), VecDeque::new());
+    while let Some((&[whose, length], rest)) = data.split_first_chunk::<2>() {
+        let (turn, rest) = rest.split_at(usize::from(length).min(rest.len()));
+        data = rest;
+        let more = if whose % 2 == 0 {
+            client.extend(turn);
+            from_client(&mut track, &mut client, &eyes)
+        } else {
+            server.extend(turn);
+            from_server(&mut track, &mut server, &eyes)
+        };
+        if !more {
+            return;
+        }
+    }
+}
+
+/// False when the connection would be ended.
+fn from_client(track: &mut Track, bytes: &mut VecDeque<u8>, eyes: &Eyes) -> bool {
+    let data = bytes.make_contiguous();
+    // While fenced a group is looked at before anything of it is sent.
+    let _ = view(data, track, eyes);
+    let mut at = 0;
+    while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
+        let Ok(found) = head(rest) else { return false };
+        let Some(head) = found else { break };
+        assert!(head.total >= HEADER, "{head:?}");
+        if !is_client_tag(head.tag) {
+            return false;
+        }
+        let window = window(head);
+        let Some(seen) = rest.get(..window) else {
+            break;
+        };
+        let before = weight(track);
+        track.sent(head.tag, seen, window == head.total);
+        let sent = weight(track).checked_sub(before);
+        let counts = matches!(head.tag, b'Q' | b'F' | b'E');
+        assert!(sent <= Some(1) && sent.is_some(), "{head:?}: {sent:?}");
+        assert!(
+            !matches!(head.tag, b'Q' | b'F') || sent == Some(1),
+            "{head:?}"
+        );
+        assert!(counts || sent == Some(0), "{head:?}");
+        // A message longer than its window streams past; here the rest of it is all that came.
+        at += head.total.min(rest.len());
+    }
+    bytes.drain(..at);
+    true
+}
+
+fn from_server(track: &mut Track, bytes: &mut VecDeque<u8>, eyes: &Eyes) -> bool {
+    let data = bytes.make_contiguous();
+    let mut at = 0;
+    while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
+        let Ok(found) = head(rest) else { return false };
+        let Some(frame) = found.and_then(|h| rest.get(..h.total)) else {
+            break;
+        };
+        let before = (weight(track), track.in_flight().count());
+        match frame.first() {
+            Some(b'Z') => {
+                track.ready(frame.get(HEADER).copied().unwrap_or(b'I'), eyes);
+                let left = track.in_flight().count();
+                assert!(left + 1 >= before.1, "{left} left of {}", before.1);
+            }
+            Some(b'E') => track.failed(),
+            Some(tag) => track.received(*tag, frame),
+            None => {}
+        }
+        if frame.first() != Some(&b'Z') {
+            assert_eq!(weight(track), before.0, "after {}", frame.escape_ascii());
+        }
+        assert!(!track.quiescent() || track.in_flight().next().is_none());
+        at += frame.len();
+    }
+    bytes.drain(..at);
+    true
+}
+
+/// How much is in flight that could change anything.
+fn weight(track: &Track) -> usize {
+    let of = |item: &&Item| matches!(item, Item::Execute(_));
+    track
+        .in_flight()
+        .map(|group| match group.shape {
+            Shape::Query | Shape::Function => 1,
+            Shape::Extended => group.items.iter().filter(of).count(),
+            Shape::CopyEnd | Shape::CopySync => 0,
+        })
+        .sum()
+}
+
+/// The first bytes of a connection.
+///
+/// # Panics
+/// A startup packet was taken that names no user, or gave more than it held.
+pub fn startup(data: &[u8]) {
+    let mut stream = tokio::io::join(data, tokio::io::sink());
+    // All bytes are there, so it never waits.
+    let read = read_hello(&mut stream).now_or_never();
+    if let Some(Ok(Hello::Session(startup))) = read {
+        let held = startup.params.iter().map(|(n, v)| n.len() + v.len());
+        assert!(held.sum::<usize>() <= data.len());
+        assert!(startup.param("user").is_some_and(|user| !user.is_empty()));
+    }
+}
+
+/// Whether a text is judged to be a read.
+pub fn is_read(sql: &[u8]) -> bool {
+    judge(sql, Reading::default(), &eyes()).verdict() == Verdict::Read
+}
+
+fn eyes() -> Eyes {
+    Eyes::without_catalog(Policy::default(), "fuzzing")
+}

@@ -1,0 +1,206 @@
+//! Clients that leave in the middle: what they sent counts until the server has ended it.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use writefence_tests::eventually::until;
+use writefence_tests::postgres::skipped;
+
+use crate::support::Pair;
+use crate::frames::{Wire, message};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A table whose inserts make their COMMIT take that long.
+pub(crate) async fn slow_commits(pair: &Pair, seconds: f32) -> Result<()> {
+    let sql = format!(
+        "CREATE TABLE d (a int); \
+         CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+           'BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END'; \
+         CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON d DEFERRABLE INITIALLY DEFERRED \
+           FOR EACH ROW EXECUTE FUNCTION slow()"
+    );
+    pair.a.query(&sql).await?;
+    Ok(())
+}
+
+/// Waits until a statement with this beginning sleeps on the primary: it was not only read there.
+pub(crate) async fn runs(pair: &Pair, beginning: &str) -> Result<()> {
+    until("the statement to run", SOON, async || {
+        Ok(active(pair, beginning).await? == "1")
+    })
+    .await
+}
+
+async fn active(pair: &Pair, beginning: &str) -> Result<String> {
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' \
+         AND query LIKE '{}%'",
+        beginning.replace('\'', "''")
+    );
+    pair.a.value(&sql).await
+}
+
+async fn orphaned(pair: &Pair, n: u64) -> Result<()> {
+    until("the orphans to be counted", SOON, async || {
+        Ok(pair.group().await?["in_flight"]["orphaned"].as_u64() == Some(n))
+    })
+    .await
+}
+
+async fn fence(pair: &Pair) -> Result<()> {
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+        .await?;
+    pair.ctl(0, &["watch-drain", "--max-wait", "15s"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_orphaned_write_is_cancelled_once_the_grace_is_over() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|o| o.grace = "0s".into()).await?;
+    let mut client = Wire::login(pair.daemon.port()).await?;
+    client
+        .query("SELECT pg_sleep(60); INSERT INTO t VALUES (1)")
+        .await?;
+    runs(&pair, "SELECT pg_sleep(60)").await?;
+    drop(client);
+    orphaned(&pair, 1).await?;
+    fence(&pair).await?;
+    ensure!(active(&pair, "SELECT pg_sleep(60)").await? == "0");
+    ensure!(pair.rows(&pair.a).await? == "0", "cancelled before it wrote");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_orphan_that_ignores_its_cancel_keeps_the_drain_waiting() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|o| o.grace = "0s".into()).await?;
+    let mut client = Wire::login(pair.daemon.port()).await?;
+    let stubborn = "DO $$ BEGIN \
+        BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(1.5); END; \
+        INSERT INTO t VALUES (1); END $$";
+    client.query(stubborn).await?;
+    runs(&pair, "DO $$").await?;
+    drop(client);
+    orphaned(&pair, 1).await?;
+    fence(&pair).await?;
+    ensure!(
+        active(&pair, "DO $$").await? == "0",
+        "drained while it was running"
+    );
+    ensure!(pair.rows(&pair.a).await? == "1");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_commit_in_flight_is_never_cancelled() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|o| o.grace = "0s".into()).await?;
+    slow_commits(&pair, 1.5).await?;
+    let mut client = Wire::login(pair.daemon.port()).await?;
+    client.ask("BEGIN").await?;
+    client.ask("INSERT INTO d VALUES (1)").await?;
+    client.query("COMMIT").await?;
+    runs(&pair, "COMMIT").await?;
+    drop(client);
+    orphaned(&pair, 1).await?;
+    fence(&pair).await?;
+    let rows = pair.a.value("SELECT count(*) FROM d").await?;
+    ensure!(rows == "1", "drained means that its outcome stands");
+    Ok(())
+}
+
+#[tokio::test]
+async fn while_open_only_what_can_have_no_effect_is_cancelled() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    let mut inside = Wire::login(pair.daemon.port()).await?;
+    inside.ask("BEGIN; INSERT INTO t VALUES (7)").await?;
+    inside.query("UPDATE t SET a = 8 WHERE pg_sleep(60) IS NOT NULL").await?;
+    let mut reads = Wire::login(pair.daemon.port()).await?;
+    reads.query("SELECT pg_sleep(61)").await?;
+    let mut writes = Wire::login(pair.daemon.port()).await?;
+    writes
+        .query("SELECT pg_sleep(1); INSERT INTO t VALUES (1)")
+        .await?;
+    for beginning in ["UPDATE t", "SELECT pg_sleep(61)", "SELECT pg_sleep(1);"] {
+        runs(&pair, beginning).await?;
+    }
+    drop((inside, reads, writes));
+    for beginning in ["UPDATE t", "SELECT pg_sleep(61)"] {
+        until("it to be cancelled", SOON, async || {
+            Ok(active(&pair, beginning).await? == "0")
+        })
+        .await?;
+    }
+    // As on a direct connection, a write that was sent is carried out.
+    until("the write to be there", SOON, async || {
+        Ok(pair.rows(&pair.a).await? == "1")
+    })
+    .await?;
+    orphaned(&pair, 0).await
+}
+
+#[tokio::test]
+async fn what_a_client_left_unfinished_does_not_keep_a_drain_waiting() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    // A message of which only a part came, behind a statement that is still running.
+    let mut torn = Wire::login(pair.daemon.port()).await?;
+    torn.query("INSERT INTO t SELECT 1 FROM pg_sleep(1)").await?;
+    let long = format!("INSERT INTO t VALUES (9) -- {}\0", "x".repeat(200_000));
+    let whole = message(b'Q', long.as_bytes());
+    torn.raw(&whole[..100_000]).await?;
+    // A COPY whose data will not end.
+    let mut copy = Wire::login(pair.daemon.port()).await?;
+    copy.query("COPY t FROM STDIN").await?;
+    copy.until('G').await?;
+    copy.say(b'd', b"8\n").await?;
+    // A run without its Sync, and a transaction without its end.
+    let mut run = Wire::login(pair.daemon.port()).await?;
+    run.run("INSERT INTO t VALUES (7)", 0).await?;
+    run.flush().await?;
+    run.until('C').await?;
+    let mut open = Wire::login(pair.daemon.port()).await?;
+    open.ask("BEGIN; INSERT INTO t VALUES (6)").await?;
+    runs(&pair, "INSERT INTO t SELECT 1").await?;
+    drop((torn, copy, run, open));
+    fence(&pair).await?;
+    let left = pair
+        .a
+        .value("SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL")
+        .await?;
+    ensure!(left == "0", "drained with {left} transactions still there");
+    let rows = pair.a.value("SELECT string_agg(a::text, ',') FROM t").await?;
+    ensure!(rows == "1", "only what was sent whole: {rows}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_commit_without_a_sync_counts_until_it_has_ended() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    slow_commits(&pair, 1.5).await?;
+    let mut client = Wire::login(pair.daemon.port()).await?;
+    client.ask("BEGIN; INSERT INTO d VALUES (1)").await?;
+    client.run("COMMIT", 0).await?;
+    client.flush().await?;
+    runs(&pair, "COMMIT").await?;
+    drop(client);
+    fence(&pair).await?;
+    ensure!(pair.a.value("SELECT count(*) FROM d").await? == "1");
+    Ok(())
+}
