@@ -327,6 +327,7 @@ fn front(config: &Config, section: &config::Group) -> group::Settings {
         policy: Policy {
             pass: pass.collect(),
             strict: section.sql.volatile == Volatile::Refuse,
+            temporaries: false,
         },
         track_xid: section.sql.track_xid,
         sqlstate: sqlstate.unwrap_or("25006"),

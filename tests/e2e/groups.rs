@@ -43,6 +43,13 @@ async fn fence(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
+async fn held(pair: &Pair) -> Result<()> {
+    until("the group to be held", SOON, async || {
+        Ok(pair.group().await?["in_flight"]["held"].as_u64() == Some(1))
+    })
+    .await
+}
+
 async fn no_rows(pair: &Pair, what: &str) -> Result<()> {
     let rows = pair.rows(&pair.a).await?;
     ensure!(
@@ -360,7 +367,10 @@ async fn procedures_run_read_only_and_cannot_end_their_transaction() -> Result<(
         for group in [query(sql), pipeline(&[sql])] {
             let got = client.say(&group).await?;
             let stopped = refused(&got) || got.contains(&"E 0A000".into());
-            ensure!(stopped && got.last().is_some_and(|z| z == "Z I"), "{sql}: {got:?}");
+            ensure!(
+                stopped && got.last().is_some_and(|z| z == "Z I"),
+                "{sql}: {got:?}"
+            );
         }
     }
     // Its errors caught, its settings changed: what is left of it is nothing.
@@ -398,16 +408,137 @@ async fn a_procedure_that_writes_waits_under_hold_and_runs_once() -> Result<()> 
         let got = client.query("CALL reads()").await?;
         ensure!(got == ["C CALL", "Z I"], "{got:?}");
         client.send(group).await?;
-        until("the procedure to be held", SOON, async || {
-            Ok(pair.group().await?["in_flight"]["held"].as_u64() == Some(1))
-        })
-        .await?;
+        held(&pair).await?;
         ensure!(pair.rows(&pair.a).await? == n.to_string());
         pair.ctl(0, &["abort"]).await?;
         let got = client.answers(1).await?;
         ensure!(got.contains(&"C CALL".into()), "{got:?}");
         ensure!(pair.rows(&pair.a).await? == (n + 1).to_string());
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn temporary_tables_may_be_written_and_no_others() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = pair("reject").await?;
+    for make in [
+        "CREATE TEMP TABLE mine (a serial); CREATE TEMP TABLE t (a int)",
+        // Made where no statement shows it.
+        "SELECT run('CREATE TEMP TABLE mine (a serial); CREATE TEMP TABLE t (a int)')",
+    ] {
+        let mut client = Talk::login(pair.daemon.port()).await?;
+        client.query(make).await?;
+        fence(&pair).await?;
+        for sql in [
+            "INSERT INTO mine DEFAULT VALUES",
+            "UPDATE mine SET a = 2",
+            "SELECT a FROM mine FOR UPDATE",
+            // In front of the permanent one of that name.
+            "INSERT INTO t VALUES (5)",
+            "BEGIN; DELETE FROM t; INSERT INTO t VALUES (6); COMMIT",
+        ] {
+            for group in both_ways(sql) {
+                let got = client.say(&group).await?;
+                ensure!(!got.iter().any(|a| a.starts_with('E')), "{sql}: {got:?}");
+            }
+        }
+        for sql in [
+            "INSERT INTO public.t VALUES (1)",
+            "INSERT INTO mine SELECT ins()",
+            "WITH x AS (INSERT INTO public.t VALUES (1) RETURNING a) INSERT INTO mine TABLE x",
+            "INSERT INTO mine SELECT 1 FROM pg_notify('a', 'b')",
+            "TRUNCATE mine",
+            "INSERT INTO mine DEFAULT VALUES; INSERT INTO public.t VALUES (1)",
+        ] {
+            for group in both_ways(sql) {
+                let got = client.say(&group).await?;
+                ensure!(refused(&got), "{sql}: {got:?}");
+            }
+        }
+        let got = client.query("SELECT count(*) FROM t").await?;
+        ensure!(got[1] == "D 1", "{got:?}");
+        client.send(&query("COPY t FROM STDIN")).await?;
+        client.send(b"d\0\0\0\x067\nc\0\0\0\x04").await?;
+        let got = client.answers(1).await?;
+        ensure!(got == ["G", "C COPY 1", "Z I"], "{got:?}");
+        pair.ctl(0, &["abort"]).await?;
+    }
+    no_rows(&pair, "beside temporary tables").await
+}
+
+#[tokio::test]
+async fn under_hold_a_temporary_table_is_written_and_a_permanent_one_waits() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = pair("hold").await?;
+    let mut client = Talk::login(pair.daemon.port()).await?;
+    client.query("CREATE TEMP TABLE mine (a int)").await?;
+    fence(&pair).await?;
+    let got = client.query("INSERT INTO mine VALUES (1)").await?;
+    ensure!(got == ["C INSERT 0 1", "Z I"], "{got:?}");
+    client.send(&query("COPY mine FROM STDIN")).await?;
+    client.send(b"d\0\0\0\x067\nc\0\0\0\x04").await?;
+    let got = client.answers(1).await?;
+    ensure!(got == ["G", "C COPY 1", "Z I"], "{got:?}");
+    client
+        .send(&query("INSERT INTO t SELECT a FROM mine"))
+        .await?;
+    held(&pair).await?;
+    pair.ctl(0, &["abort"]).await?;
+    let got = client.answers(1).await?;
+    ensure!(got == ["C INSERT 0 2", "Z I"], "{got:?}");
+    ensure!(pair.rows(&pair.a).await? == "2");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_held_has_left_nothing_behind_that_would_be_done_twice() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = pair("hold").await?;
+    for (n, sql) in [
+        "SELECT pg_advisory_lock(77), ins()",
+        "PREPARE pp AS SELECT 1; SELECT ins()",
+        "DEALLOCATE pp; SELECT ins()",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut client = Talk::login(pair.daemon.port()).await?;
+        if sql.starts_with("DEALLOCATE") {
+            client.query("PREPARE pp AS SELECT 1").await?;
+        }
+        fence(&pair).await?;
+        client.send(&query(sql)).await?;
+        held(&pair).await?;
+        pair.ctl(0, &["abort"]).await?;
+        let got = client.answers(1).await?;
+        ensure!(!got.iter().any(|a| a.starts_with('E')), "{sql}: {got:?}");
+        ensure!(pair.rows(&pair.a).await? == (n + 1).to_string());
+        let locks = "SELECT pg_advisory_unlock(77); SELECT count(*) FROM pg_locks WHERE objid = 77";
+        let got = client.query(locks).await?;
+        ensure!(got.contains(&"D 0".into()), "{sql}: locked twice: {got:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transaction_that_notifies_keeps_the_drain_waiting() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = pair("reject").await?;
+    let mut client = Talk::login(pair.daemon.port()).await?;
+    client.query("BEGIN; NOTIFY news").await?;
+    fence(&pair).await?;
+    pair.ctl(4, &["watch-drain", "--max-wait", "300ms"]).await?;
+    client.query("COMMIT").await?;
+    pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
     Ok(())
 }
 
@@ -481,10 +612,7 @@ async fn scope_all_holds_everything_but_what_was_open() -> Result<()> {
     open.batch_execute("ROLLBACK").await?;
     pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
     waits.send(&query("SELECT 5")).await?;
-    until("the read to be held", SOON, async || {
-        Ok(pair.group().await?["in_flight"]["held"].as_u64() == Some(1))
-    })
-    .await?;
+    held(&pair).await?;
     pair.ctl(0, &["abort"]).await?;
     let got = waits.answers(1).await?;
     ensure!(got[1] == "D 5", "{got:?}");

@@ -80,6 +80,7 @@ pub(crate) async fn begin(
         wall: Default::default(),
         virt: Virtual::None,
         sealed: false,
+        temporaries_asked: None,
         untold: None,
         grace_over: false,
         ahead: None,

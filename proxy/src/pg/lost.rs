@@ -173,6 +173,8 @@ impl Session {
         self.track.tx = Tx::Idle;
         self.wall.gone();
         self.sealed = false;
+        self.temporaries_asked = None;
+        self.eyes.policy.temporaries = false;
         self.server_rest = 0;
         self.xid = super::xid::Xid::default();
         self.passing = false;

@@ -24,7 +24,7 @@ use super::server::Server;
 use super::track::{Track, Tx};
 use super::wall::Wall;
 use super::xid::Xid;
-use crate::gate::{End as HoldEnd, Lane, Look, Parked, Permit, Phase, Watch};
+use crate::gate::{End as HoldEnd, Epoch, Lane, Look, Parked, Permit, Phase, Watch};
 use crate::group::Group;
 use crate::sessions::{SessionGuard, SessionState};
 
@@ -86,6 +86,8 @@ pub(crate) struct Session {
     pub(crate) virt: Virtual,
     /// The open transaction may not write any more.
     pub(crate) sealed: bool,
+    /// The epoch in which the server was asked for temporary tables.
+    pub(crate) temporaries_asked: Option<Epoch>,
     /// The client's transaction was lost while the client asked for nothing. A COMMIT is told so:
     /// most drivers do not look whether its answer says ROLLBACK.
     pub(crate) untold: Option<Report>,

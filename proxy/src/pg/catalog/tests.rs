@@ -332,6 +332,7 @@ fn foreign_tables_are_an_effect_of_their_own_but_for_files() {
     let pass = Policy {
         pass: [Effect::ForeignTables].into_iter().collect(),
         strict: false,
+        temporaries: false,
     };
     assert_eq!(db.judge_with(pass, "SELECT * FROM far").0, Uncertain);
 }
@@ -351,6 +352,7 @@ fn an_effect_that_passes_hides_no_other() {
         let pass = Policy {
             pass: [one].into_iter().collect(),
             strict: false,
+            temporaries: false,
         };
         assert_eq!(db.judge_with(pass, "SELECT both()").0, Write);
         assert_eq!(db.judge_with(pass, "SELECT both_sql()").0, Write);

@@ -155,7 +155,7 @@ fn copy(stmt: &CopyStmt, lens: Lens<'_>) -> (Kind, Finding) {
         Kind::CopyTo
     };
     let mut finding = match &stmt.relation {
-        Some(relation) if stmt.is_from && walk::is_temporary(relation) => Finding::new(
+        Some(relation) if stmt.is_from && walk::may_be_temporary(relation, lens.policy) => Finding::new(
             Verdict::Uncertain,
             rule::TEMPORARY,
             Some(walk::relation(relation)),

@@ -28,7 +28,7 @@ impl Eyes {
 
     /// Changes whenever a judgement may turn out differently.
     pub fn generation(&self) -> u64 {
-        self.shelf.catalog().generation()
+        self.shelf.catalog().generation() * 2 + u64::from(self.policy.temporaries)
     }
 }
 

@@ -131,6 +131,9 @@ pub struct Policy {
     /// `functions.volatile = "refuse"`: a function, operator or type that is not known counts as
     /// a write instead of being left to wall two.
     pub strict: bool,
+    /// The session has temporary tables, so a name without a schema may be one. PostgreSQL's
+    /// read-only mode lets those be changed, and no others: what changes tables is left to it.
+    pub temporaries: bool,
 }
 
 impl Policy {
@@ -144,6 +147,16 @@ impl Policy {
         let mut finding = Finding::new(verdict, effect.word(), None);
         finding.nature.effects = Effects::NONE.with(effect);
         finding
+    }
+
+    /// A write that PostgreSQL tells from one to a temporary table.
+    pub(super) fn unless_temporary(&self, rule: &'static str) -> Finding {
+        let verdict = if self.temporaries {
+            Verdict::Uncertain
+        } else {
+            Verdict::Write
+        };
+        Finding::new(verdict, rule, None)
     }
 
     /// What a name that is not known makes of its statement.

@@ -60,7 +60,7 @@ pub const CURSOR: &str = "cursor";
 pub const EXECUTE: &str = "execute";
 /// CALL or DO: run inside a read-only transaction of our own.
 pub const PROCEDURE: &str = "procedure";
-/// Changes a table of schema `pg_temp`.
+/// Changes a table that is, or may be, temporary.
 pub const TEMPORARY: &str = "temporary";
 
 /// INSERT, UPDATE, DELETE, MERGE.

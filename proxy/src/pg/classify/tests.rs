@@ -21,6 +21,7 @@ fn lens() -> Lens<'static> {
     const POLICY: &Policy = &Policy {
         pass: Effects::NONE,
         strict: false,
+        temporaries: false,
     };
     Lens {
         policy: POLICY,
@@ -193,6 +194,7 @@ fn an_effect_that_passes_is_left_to_wall_two() {
     let all = Policy {
         pass: Effect::ALL.iter().copied().collect(),
         strict: false,
+        temporaries: false,
     };
     let mut met = std::collections::HashSet::new();
     for (_, line) in lines {
@@ -211,6 +213,7 @@ fn an_effect_that_passes_is_left_to_wall_two() {
             let one = Policy {
                 pass: [effect].into_iter().collect(),
                 strict: false,
+                temporaries: false,
             };
             assert_eq!(only(sql, &one).verdict, Verdict::Uncertain, "{line}");
             met.insert(effect);
@@ -228,6 +231,7 @@ fn arguments_of_an_effect_that_passes_are_still_judged() {
     let pass = Policy {
         pass: Effect::ALL.iter().copied().collect(),
         strict: false,
+        temporaries: false,
     };
     assert_eq!(only(b"CALL p(nextval('s'))", &pass).rule, rule::SEQUENCE);
     assert_eq!(

@@ -149,6 +149,11 @@ impl Track {
         groups.next().is_some_and(|g| g.failed)
     }
 
+    /// The open transaction will take a transaction id at its COMMIT, read-only or not.
+    pub(crate) fn notifies(&self) -> bool {
+        self.effects.notifies
+    }
+
     /// A cursor is open whose query is a write that read-only mode may let pass.
     pub(crate) fn grave_cursor(&self) -> bool {
         self.effects.grave_cursor

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::inventory::set_config;
 use super::spoken::{Call, calls};
 use super::{Group, Item, Shape, Statements, Tx};
-use crate::pg::classify::{Eyes, Judgement, Kind, Verdict, judge};
+use crate::pg::classify::{Effect as Durable, Eyes, Judgement, Kind, Verdict, judge};
 use crate::sessions::Pin;
 
 /// True for command tags after which a session may have other state than before.
@@ -26,6 +26,7 @@ pub(crate) fn is_notable(tag: &[u8]) -> bool {
                 || tag.starts_with(b"DECLARE")
         }
         Some(b'L') => tag.starts_with(b"LISTEN") || tag.starts_with(b"LOAD"),
+        Some(b'N') => tag.starts_with(b"NOTIFY"),
         Some(b'U') => tag.starts_with(b"UNLISTEN"),
         Some(b'P') => tag.starts_with(b"PREPARE"),
         _ => false,
@@ -202,6 +203,8 @@ pub(crate) struct Effects {
     failed: bool,
     /// It declared a cursor over something that read-only mode may not stop.
     pub(super) grave_cursor: bool,
+    /// It will take a transaction id at its COMMIT, read-only or not.
+    pub(super) notifies: bool,
 }
 
 impl Effects {
@@ -286,6 +289,7 @@ impl Effects {
     pub(crate) fn end_of_transaction(&mut self) {
         self.waiting.clear();
         self.grave_cursor = false;
+        self.notifies = false;
     }
 
     fn walk(
@@ -303,6 +307,7 @@ impl Effects {
             *left -= 1;
             self.grave_cursor |= matches!(statement.kind, Kind::DeclareCursor { .. })
                 && statement.verdict == Verdict::Write;
+            self.notifies |= statement.rule == Durable::Notify.word() && statement.verdict == Verdict::Write;
             let own = text.get(statement.text.clone()).unwrap_or_default();
             let own = String::from_utf8_lossy(own).into_owned();
             self.one(&statement.kind, own, sets, statements);

@@ -47,7 +47,10 @@ impl Walk<'_> {
 
     fn function(&mut self, name: &Name<'_>, args: &[Node], arguments: usize) {
         match functions::look_up(name) {
-            Known::Sequence => self.calls(Finding::write(rule::SEQUENCE).by(name.to_string())),
+            Known::Sequence => {
+                let finding = self.lens.policy.unless_temporary(rule::SEQUENCE);
+                self.calls(finding.by(name.to_string()));
+            }
             Known::SetConfig => self.calls(set_config(name, args)),
             Known::Safe | Known::Effect(_) | Known::Nothing => {
                 self.calls(self.lens.function(name, arguments));

@@ -13,6 +13,7 @@ use pg_query::protobuf::{CallStmt, Node, RangeVar};
 
 use super::finding::{Finding, Verdict};
 use super::lens::Lens;
+use super::policy::Policy;
 use super::rule;
 
 /// Deepest nesting that is followed. The parser's own stack ends before, so this is never met; it
@@ -65,6 +66,11 @@ pub(super) fn relation(relation: &RangeVar) -> String {
 /// the session knows which it created.
 pub(super) fn is_temporary(relation: &RangeVar) -> bool {
     relation.schemaname == "pg_temp"
+}
+
+/// Whether the relation is a temporary one, or may be one in this session.
+pub(super) fn may_be_temporary(relation: &RangeVar, policy: &Policy) -> bool {
+    is_temporary(relation) || policy.temporaries && relation.schemaname.is_empty()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -82,7 +82,7 @@ impl Walk<'_> {
             self.acts(Finding::new(Verdict::Write, rule::INTO, name));
         }
         if !locking_clause.is_empty() {
-            self.acts(Finding::write(rule::ROW_LOCK));
+            self.acts(self.lens.policy.unless_temporary(rule::ROW_LOCK));
         }
         self.calls(self.lens.implied());
         let scope = self.ctes.len();
@@ -202,7 +202,7 @@ impl Walk<'_> {
     fn changes(&mut self, relation: Option<&RangeVar>, event: Option<Event>) {
         let name = relation.map(super::relation);
         self.acts(match relation {
-            Some(relation) if super::is_temporary(relation) => {
+            Some(relation) if super::may_be_temporary(relation, self.lens.policy) => {
                 Finding::new(Verdict::Uncertain, rule::TEMPORARY, name)
             }
             Some(relation) => self.lens.change(relation, event),
