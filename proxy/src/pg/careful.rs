@@ -7,16 +7,14 @@
 
 use std::time::Duration;
 
-use super::decide::{
-    After, Circumstances, Decision, Extent, Manner, View, decide, extent, view,
-};
+use super::classify::{Verdict, at_length};
+use super::decide::{After, Circumstances, Decision, Extent, Manner, View, decide, extent, view};
 use super::frame::put;
 use super::message::{Report, own};
 use super::refuse::{self, Fence};
 use super::session::{End, Session, Virtual};
 use super::track::Tx;
 use super::wall::NAME;
-use super::classify::{Verdict, at_length};
 use crate::gate::{Answer, Begin, Lane, Phase};
 
 /// Held at most this long where no fence says how long (behind an ordered release).
@@ -153,7 +151,9 @@ impl Session {
         let (len, terminator) = self.front();
         if manner == Manner::Wrapped && terminator == b'H' {
             // Its transaction would have to stay around what the client sends next.
-            return self.on_write("a procedure behind which no Sync stands", len).await;
+            return self
+                .on_write("a procedure behind which no Sync stands", len)
+                .await;
         }
         if manner != Manner::Plain {
             // Before version 14 a server does not report that code has lowered wall two.

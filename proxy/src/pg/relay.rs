@@ -88,7 +88,10 @@ impl Session {
             return Some(Turn::Phase);
         }
         // An end waits until the session is quiet.
-        if self.handle.cancel_asked() || self.handle.pressed() || (self.handle.must_end() && self.may_end()) {
+        if self.handle.cancel_asked()
+            || self.handle.pressed()
+            || (self.handle.must_end() && self.may_end())
+        {
             return Some(Turn::Asked);
         }
         if let Some(ahead) = &mut self.ahead

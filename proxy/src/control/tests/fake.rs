@@ -24,8 +24,8 @@ use crate::shutdown::{Tasks, pair};
 use crate::unknown::UnknownLedger;
 use crate::upstream::wire::Login;
 use crate::upstream::{
-    CheckedTarget, Endpoint, History, Lsn, Observation, Prepared, ReadOnlyDefault, Region, Role, Target,
-    Targets, Timeline, Wanted,
+    CheckedTarget, Endpoint, History, Lsn, Observation, Prepared, ReadOnlyDefault, Region, Role,
+    Target, Targets, Timeline, Wanted,
 };
 
 const SYSTEM: u64 = 42;
