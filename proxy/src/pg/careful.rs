@@ -70,6 +70,9 @@ impl Session {
     pub(crate) async fn settle(&mut self, mut view: View) -> Result<(), End> {
         let now = self.circumstances();
         let mut decision = decide(&view, now);
+        if self.in_run() {
+            decision = whole(decision);
+        }
         if let Decision::Cut(n) = decision {
             decision = if self.cut(&mut view, n) {
                 decide(&view, now)
@@ -260,5 +263,21 @@ impl Session {
         let status = self.ask_server(&sync, 1).await?;
         self.track.ready(status, &self.eyes);
         Ok(())
+    }
+}
+
+/// Within a run that may have written nothing can be cut or answered here: either would need a Sync
+/// of ours, which would commit a part of it.
+fn whole(decision: Decision) -> Decision {
+    match decision {
+        Decision::Cut(_) => Decision::Refuse("it cannot be run in parts"),
+        Decision::Show(_) | Decision::Accept(_) => {
+            Decision::Send(Manner::Plain, After::default())
+        }
+        Decision::Send(..)
+        | Decision::Plant(..)
+        | Decision::Write(_)
+        | Decision::Refuse(_)
+        | Decision::Defer => decision,
     }
 }

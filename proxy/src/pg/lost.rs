@@ -114,13 +114,19 @@ impl Session {
         if self.permit.is_none() || self.track.copy_in {
             return false;
         }
-        may_last(self.track.tx, self.track.closed(), self.track.open_run(), &self.eyes)
+        may_last(
+            self.track.tx,
+            self.track.closed(),
+            self.track.open_run(),
+            &self.eyes,
+        )
     }
 
     fn record_unknown(&mut self) {
         let Some(permit) = self.permit.take() else {
             return;
         };
+        self.undoing = false;
         self.handle.set_permitted(false);
         let words = self.track.in_flight().next().map(|g| g.words().to_vec());
         let (region, pid) = match &self.server {

@@ -264,6 +264,8 @@ impl Session {
     /// The permit's work is done.
     pub(crate) fn release(&mut self) {
         self.unproven = None;
+        // An operator's word was about this work, not about what comes later.
+        self.undoing = false;
         if self.permit.take().is_some() {
             self.handle.set_permitted(false);
             self.handle.set_idle();

@@ -99,12 +99,12 @@ impl Session {
             if self.client_gone {
                 return Err(End::ClientGone);
             }
-            if let Wrap::ToEnd(status) = self.kept.wrap {
-                self.unwrap(status).await?;
-                continue;
-            }
             if self.undo_due() {
                 self.undo_now().await?;
+                continue;
+            }
+            if let Wrap::ToEnd(status) = self.kept.wrap {
+                self.unwrap(status).await?;
                 continue;
             }
             let fenced = self.look.phase != Phase::Open;
