@@ -48,7 +48,7 @@ enum LoadError {
 /// Reads until the daemon stops.
 pub async fn keep(group: Arc<Group>, mut stop: Shutdown) {
     loop {
-        for (database, shelf) in group.catalogs.in_use() {
+        for (database, shelf) in group.catalogs.all() {
             // Looked at before the reading begins: what is read then is what stands behind the
             // fence.
             let fence = fence(&group);

@@ -194,6 +194,11 @@ impl Shelf {
 /// How the observer logs in to a database of a target.
 pub type LoginTo = Box<dyn Fn(&Target, &str) -> Login + Send + Sync>;
 
+/// Each session holds its shelf.
+fn is_used(shelf: &Arc<Shelf>) -> bool {
+    Arc::strong_count(shelf) > 1
+}
+
 /// The shelves of a group.
 pub struct Catalogs {
     shelves: Mutex<HashMap<String, Arc<Shelf>>>,
@@ -221,9 +226,11 @@ impl Catalogs {
 
     /// The database that is meant where none is named: the only one in use, else the observer's.
     pub fn usual(&self) -> String {
-        match self.in_use().as_slice() {
-            [(only, _)] => only.clone(),
-            [] | [_, ..] => self.home.clone(),
+        let shelves = self.shelves();
+        let mut used = shelves.iter().filter(|(_, shelf)| is_used(shelf));
+        match (used.next(), used.next()) {
+            (Some((only, _)), None) => only.clone(),
+            (None | Some(_), _) => self.home.clone(),
         }
     }
 
@@ -232,6 +239,9 @@ impl Catalogs {
         let mut shelves = self.shelves();
         if let Some(shelf) = shelves.get(database) {
             return Arc::clone(shelf);
+        }
+        if shelves.len() == MOST {
+            shelves.retain(|_, shelf| is_used(shelf));
         }
         if shelves.len() == MOST {
             return Shelf::new(Catalog::missing(format!(
@@ -245,16 +255,16 @@ impl Catalogs {
         shelf
     }
 
-    /// The databases with a session, and their shelves; others are forgotten.
-    pub(super) fn in_use(&self) -> Vec<(String, Arc<Shelf>)> {
-        let mut shelves = self.shelves();
-        shelves.retain(|_, shelf| Arc::strong_count(shelf) > 1);
+    /// The databases that have or had a session, and their shelves. A shelf without a session stays
+    /// while there is room: the next session finds it filled.
+    pub(super) fn all(&self) -> Vec<(String, Arc<Shelf>)> {
+        let shelves = self.shelves();
         let all = shelves.iter();
         all.map(|(name, shelf)| (name.clone(), Arc::clone(shelf)))
             .collect()
     }
 
-    /// The shelf of a database that has sessions.
+    /// The shelf of a database that has or had sessions.
     pub fn find(&self, database: &str) -> Option<Arc<Shelf>> {
         self.shelves().get(database).cloned()
     }
