@@ -50,6 +50,7 @@ fn session(view: SessionView) -> Session {
             sessions::SessionState::Idle => SessionState::Idle,
             sessions::SessionState::Executing => SessionState::Executing,
             sessions::SessionState::InTransaction => SessionState::InTransaction,
+            sessions::SessionState::Chained => SessionState::ChainedTransaction,
             sessions::SessionState::Held => SessionState::Held,
             sessions::SessionState::Orphaned => SessionState::Orphaned,
             sessions::SessionState::Moving => SessionState::Moving,

@@ -83,7 +83,8 @@ impl Session {
     async fn may_be_temporary(&mut self, view: &View) -> Result<bool, End> {
         let asked = self.temporaries_asked == Some(self.look.epoch);
         let matters = self.look.phase != Phase::Open && changes_tables(view);
-        if asked || !matters || self.server.is_none() || self.track.tx == Tx::Failed {
+        let free = self.server.is_some() && self.track.answered() && self.track.tx != Tx::Failed;
+        if asked || !matters || !free {
             return Ok(false);
         }
         let mut message = Vec::new();

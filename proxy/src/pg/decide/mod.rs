@@ -236,7 +236,7 @@ fn open(step: &Step) -> Stand {
         Kind::PrepareTransaction => Stand::Out("a prepared transaction would outlive the fence"),
         Kind::Show { name } if name == DEFAULT => Stand::Alone(Decision::Show(name.clone())),
         kind if is_end(kind) => Stand::Last(at_end(kind)),
-        kind if sets_default(kind) => Stand::Last(lowered()),
+        kind if sets_default(kind) => Stand::Last(lowered(kind)),
         _ => Stand::Fine,
     }
 }
@@ -295,7 +295,7 @@ fn virtually(step: &Step) -> Option<Stand> {
         } => Stand::Out("READ WRITE together with another transaction mode"),
         Kind::Set { name, .. } if name == CURRENT => Stand::Alone(Decision::Accept("SET")),
         Kind::Reset { name } if name == CURRENT => Stand::Alone(Decision::Accept("RESET")),
-        kind if sets_default(kind) => Stand::Last(lowered()),
+        kind if sets_default(kind) => Stand::Last(lowered(kind)),
         _ => return None,
     })
 }
@@ -320,10 +320,10 @@ fn sets_default(kind: &Kind) -> bool {
     }
 }
 
-fn lowered() -> After {
+fn lowered(kind: &Kind) -> After {
     After {
         rewall: true,
-        own: true,
+        own: !matches!(kind, Kind::Set { local: true, .. }),
         ..After::default()
     }
 }

@@ -149,6 +149,11 @@ impl Track {
         groups.next().is_some_and(|g| g.failed)
     }
 
+    /// An AND CHAIN began the open transaction.
+    pub(crate) fn chained(&self) -> bool {
+        self.effects.chained
+    }
+
     /// The open transaction will take a transaction id at its COMMIT, read-only or not.
     pub(crate) fn notifies(&self) -> bool {
         self.effects.notifies

@@ -205,6 +205,8 @@ pub(crate) struct Effects {
     pub(super) grave_cursor: bool,
     /// It will take a transaction id at its COMMIT, read-only or not.
     pub(super) notifies: bool,
+    /// An AND CHAIN began it.
+    pub(super) chained: bool,
 }
 
 impl Effects {
@@ -290,6 +292,7 @@ impl Effects {
         self.waiting.clear();
         self.grave_cursor = false;
         self.notifies = false;
+        self.chained = false;
     }
 
     fn walk(
@@ -326,10 +329,12 @@ impl Effects {
             Kind::Commit { chain } => {
                 self.end(sets);
                 self.in_transaction = *chain;
+                self.chained = *chain;
             }
             Kind::Rollback { chain } => {
                 self.waiting.clear();
                 self.in_transaction = *chain;
+                self.chained = *chain;
                 self.failed = false;
             }
             // Settings stay; the transaction is no longer this session's.
