@@ -140,7 +140,7 @@ impl Wire {
         self.until('Z').await
     }
 
-    /// Reads until the server closes; false when it has not within the patience.
+    /// Reads until the server closes.
     pub(crate) async fn closed(&mut self) -> Result<()> {
         while self.frame().await?.is_some() {}
         Ok(())
