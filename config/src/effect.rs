@@ -19,6 +19,8 @@ pub enum Effect {
     Dblink,
     /// EXPLAIN ANALYZE of a statement that creates a table.
     ExplainCreate,
+    /// Tables that lie on another server.
+    ForeignTables,
     /// Large objects.
     LargeObjects,
     /// LOAD of a library.
@@ -83,6 +85,7 @@ impl Word for Effect {
         ("assign-xid", Self::AssignXid),
         ("dblink", Self::Dblink),
         ("explain-create", Self::ExplainCreate),
+        ("foreign-tables", Self::ForeignTables),
         ("large-objects", Self::LargeObjects),
         ("load", Self::Load),
         ("lock", Self::Lock),

@@ -21,6 +21,7 @@ use crate::error::StartError;
 use crate::fleet::{Incarnation, LocalStore, Start, Store};
 use crate::gate::{Gate, Lane, Limits, Phase};
 use crate::group::{self, Group, Logins};
+use crate::pg::catalog::{Catalogs, keeper};
 use crate::pg::classify::{Effect, Policy};
 use crate::pg::listener;
 use crate::sessions::Sessions;
@@ -75,6 +76,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
             stop: stop.clone(),
         };
         let login = observer_login(section.observer.clone());
+        tasks.spawn(keeper::keep(Arc::clone(&built.group), stop.clone()));
         let opened = crate::control::open(parts, built.boot, login).await;
         let failed = |source| StartError::Group {
             group: section.name.clone(),
@@ -235,7 +237,7 @@ fn build(
         gate,
         targets: Arc::new(targets),
         sessions: Arc::new(Sessions::default()),
-        catalogs: Arc::default(),
+        catalogs: catalogs(&section.observer),
         unknown: Arc::new(unknown),
         settings: front(config, section),
         moves: Arc::new(Semaphore::new(config.limits.moves)),
@@ -293,6 +295,20 @@ fn observer_login(observer: config::Observer) -> impl Fn(&Target) -> ObserverLog
     }
 }
 
+/// Read by the observer, in whatever database it has to be.
+fn catalogs(observer: &config::Observer) -> Catalogs {
+    let home = observer.database.clone();
+    let observer = observer.clone();
+    let login = move |target: &Target, database: &str| {
+        let observer = config::Observer {
+            database: database.to_owned(),
+            ..observer.clone()
+        };
+        observer_login(observer)(target).login(false)
+    };
+    Catalogs::new(&home, Box::new(login))
+}
+
 fn front(config: &Config, section: &config::Group) -> group::Settings {
     let sqlstate = section
         .listeners
@@ -311,6 +327,7 @@ fn front(config: &Config, section: &config::Group) -> group::Settings {
         policy: Policy {
             pass: pass.collect(),
             strict: section.sql.volatile == Volatile::Refuse,
+            temporaries: false,
         },
         track_xid: section.sql.track_xid,
         sqlstate: sqlstate.unwrap_or("25006"),

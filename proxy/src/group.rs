@@ -25,7 +25,7 @@ pub struct Group {
     /// Live sessions.
     pub sessions: Arc<Sessions>,
     /// What its databases hold, for verdicts.
-    pub catalogs: Arc<Catalogs>,
+    pub catalogs: Catalogs,
     /// Writes with an unknown outcome.
     pub unknown: Arc<UnknownLedger>,
     /// Settings of the PostgreSQL front.

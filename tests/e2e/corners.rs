@@ -7,9 +7,9 @@ use serde_json::Value;
 use writefence_tests::eventually::until;
 use writefence_tests::postgres::skipped;
 
+use crate::frames::{Wire, state, status};
 use crate::orphans::{runs, slow_commits};
 use crate::support::Pair;
-use crate::frames::{Wire, state, status};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -40,11 +40,18 @@ async fn forced(pair: &Pair) -> Result<()> {
 /// After the fence the session is as good as before.
 async fn still_of_use(pair: &Pair, client: &mut Wire) -> Result<()> {
     pair.ctl(0, &["abort"]).await?;
-    let answer = client.ask("INSERT INTO t VALUES (100)").await?;
-    ensure!(
-        state(&answer).is_empty() && status(&answer) == Some('I'),
-        "{answer:?}"
-    );
+    // A transaction of its own, which nothing that was said about the last one may touch.
+    for (sql, expected) in [
+        ("BEGIN", 'T'),
+        ("INSERT INTO t VALUES (100)", 'T'),
+        ("COMMIT", 'I'),
+    ] {
+        let answer = client.ask(sql).await?;
+        ensure!(
+            state(&answer).is_empty() && status(&answer) == Some(expected),
+            "{sql}: {answer:?}"
+        );
+    }
     Ok(())
 }
 
@@ -55,7 +62,9 @@ async fn a_straggler_is_named_with_all_that_finds_it() -> Result<()> {
     }
     let pair = Pair::start(|_| ()).await?;
     let mut client = Wire::login(pair.daemon.port()).await?;
-    client.query("INSERT INTO t SELECT 1 FROM pg_sleep(60)").await?;
+    client
+        .query("INSERT INTO t SELECT 1 FROM pg_sleep(60)")
+        .await?;
     runs(&pair, "INSERT INTO t SELECT").await?;
     let pid = pair
         .a
@@ -64,10 +73,16 @@ async fn a_straggler_is_named_with_all_that_finds_it() -> Result<()> {
     let s = one_straggler(&pair).await?;
     ensure!(s["kind"] == "sql" && s["state"] == "executing", "{s}");
     ensure!(s["user"] == "postgres" && s["database"] == "postgres", "{s}");
-    ensure!(s["pid"].to_string() == pid, "{s}, the backend is {pid}");
+    let told = s["pid"].to_string();
+    ensure!(told == pid, "{s}, the backend is {pid}");
     ensure!(s["client"].as_str().is_some_and(|c| c.starts_with("127.0.0.1:")), "{s}");
     ensure!(s["age_ms"].as_u64() >= Some(300), "{s}");
-    ensure!(s["digest"].as_str().is_some_and(|d| d.starts_with("insert:")), "{s}");
+    ensure!(
+        s["digest"]
+            .as_str()
+            .is_some_and(|d| d.starts_with("insert:")),
+        "{s}"
+    );
     ensure!(s["id"].as_str().is_some_and(|id| !id.is_empty()), "{s}");
     forced(&pair).await?;
     ensure!(state(&client.until_ready().await?) == "57014");
@@ -114,6 +129,16 @@ async fn a_copy_is_failed_by_force_also_while_its_client_is_silent() -> Result<(
     ensure!(pair.rows(&pair.a).await? == "0");
     still_of_use(&pair, &mut simple).await?;
 
+    let mut inside = Wire::login(pair.daemon.port()).await?;
+    inside.ask("BEGIN").await?;
+    inside.query("COPY t FROM STDIN").await?;
+    inside.until('G').await?;
+    one_straggler(&pair).await?;
+    forced(&pair).await?;
+    ensure!(state(&inside.until_ready().await?) == "57014");
+    inside.ask("ROLLBACK").await?;
+    still_of_use(&pair, &mut inside).await?;
+
     let mut extended = Wire::login(pair.daemon.port()).await?;
     extended.run("COPY t FROM STDIN", 0).await?;
     extended.sync().await?;
@@ -125,7 +150,10 @@ async fn a_copy_is_failed_by_force_also_while_its_client_is_silent() -> Result<(
     extended.sync().await?;
     let answer = extended.until_ready().await?;
     ensure!(state(&answer) == "57014", "{answer:?}");
-    ensure!(pair.rows(&pair.a).await? == "1");
+    ensure!(
+        pair.rows(&pair.a).await? == "2",
+        "only those of `still_of_use`"
+    );
     still_of_use(&pair, &mut extended).await
 }
 
@@ -150,7 +178,12 @@ async fn a_function_call_counts_until_it_has_returned() -> Result<()> {
     })
     .await?;
     let s = one_straggler(&pair).await?;
-    ensure!(s["digest"].as_str().is_some_and(|d| d.starts_with("function")), "{s}");
+    ensure!(
+        s["digest"]
+            .as_str()
+            .is_some_and(|d| d.starts_with("function")),
+        "{s}"
+    );
     drained(&pair).await?;
     ensure!(state(&client.until_ready().await?).is_empty());
     still_of_use(&pair, &mut client).await
@@ -193,7 +226,10 @@ async fn a_run_without_a_sync_is_one_transaction_across_the_fence() -> Result<()
     client.flush().await?;
     client.until('C').await?;
     client.until('C').await?;
-    ensure!(pair.rows(&pair.a).await? == "0", "committed without its Sync");
+    ensure!(
+        pair.rows(&pair.a).await? == "0",
+        "committed without its Sync"
+    );
     client.sync().await?;
     let answer = client.until_ready().await?;
     ensure!(state(&answer).is_empty(), "{answer:?}");
@@ -280,7 +316,8 @@ async fn a_transaction_that_is_left_open_is_rolled_back_by_force() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_running_statement_of_a_transaction_is_cancelled_and_rolled_back_by_force() -> Result<()> {
+async fn a_running_statement_of_a_transaction_is_cancelled_and_rolled_back_by_force() -> Result<()>
+{
     if skipped() {
         return Ok(());
     }
@@ -327,7 +364,9 @@ async fn groups_in_a_pipeline_count_until_the_last_is_answered() -> Result<()> {
     let mut client = Wire::login(pair.daemon.port()).await?;
     client.query("SELECT pg_sleep(1)").await?;
     for n in 0..3 {
-        client.run(&format!("INSERT INTO t VALUES ({n})"), 0).await?;
+        client
+            .run(&format!("INSERT INTO t VALUES ({n})"), 0)
+            .await?;
     }
     client.sync().await?;
     client.query("INSERT INTO t VALUES (3)").await?;

@@ -123,7 +123,10 @@ impl Wire {
     pub(crate) async fn until(&mut self, tag: char) -> Result<Vec<Frame>> {
         let mut all = Vec::new();
         loop {
-            let frame = self.next().await.with_context(|| format!("after {all:?}"))?;
+            let frame = self
+                .next()
+                .await
+                .with_context(|| format!("after {all:?}"))?;
             let is_last = frame.tag == tag;
             all.push(frame);
             if is_last {

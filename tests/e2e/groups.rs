@@ -43,6 +43,13 @@ async fn fence(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
+async fn held(pair: &Pair) -> Result<()> {
+    until("the group to be held", SOON, async || {
+        Ok(pair.group().await?["in_flight"]["held"].as_u64() == Some(1))
+    })
+    .await
+}
+
 async fn no_rows(pair: &Pair, what: &str) -> Result<()> {
     let rows = pair.rows(&pair.a).await?;
     ensure!(
@@ -95,6 +102,7 @@ async fn a_group_is_answered_as_a_read_only_server_would() -> Result<()> {
         "SELECT 1/0; SELECT 1",
         "RESET ALL; SELECT 1",
         "SHOW work_mem",
+        "DISCARD ALL; SELECT 1",
     ] {
         for (way, group) in both_ways(sql).iter().enumerate() {
             let expected = told(direct.say(group).await?);
@@ -103,7 +111,7 @@ async fn a_group_is_answered_as_a_read_only_server_would() -> Result<()> {
                 got == expected,
                 "{sql} ({way}):\n{got:?}\nPostgreSQL:\n{expected:?}"
             );
-            if sql.starts_with("RESET") {
+            if sql.starts_with("RESET") || sql.starts_with("DISCARD") {
                 direct
                     .query("SET default_transaction_read_only = on")
                     .await?;
@@ -141,7 +149,9 @@ async fn nothing_in_one_group_leads_around_the_fence() -> Result<()> {
     ] {
         for group in both_ways(way_out) {
             let got = client.say(&group).await?;
-            ensure!(refused(&got), "{way_out}: {got:?}");
+            // Refused, or not possible in PostgreSQL anyway.
+            let stopped = refused(&got) || got.contains(&"E 25001".into());
+            ensure!(stopped, "{way_out}: {got:?}");
             client.query("ROLLBACK").await?;
             let got = client.query("SELECT ins()").await?;
             ensure!(refused(&got), "behind {way_out}: {got:?}");
@@ -163,6 +173,11 @@ async fn nothing_in_one_group_leads_around_the_fence() -> Result<()> {
         client.query("DEALLOCATE p").await?;
         no_rows(&pair, way_out).await?;
     }
+    // What was refused, or held for its transaction only, has changed nothing.
+    client.query("SET default_transaction_read_only = maybe").await?;
+    client.query("SET LOCAL default_transaction_read_only = on").await?;
+    let got = client.query("SHOW default_transaction_read_only").await?;
+    ensure!(got[1] == "D off", "{got:?}");
     // It is the client's own all the same.
     client
         .query("SET default_transaction_read_only = on")
@@ -225,6 +240,36 @@ async fn a_chained_transaction_only_reads_and_keeps_no_drain_waiting() -> Result
     ensure!(got == ["C SET", "Z T"], "{got:?}");
     client.query("ROLLBACK").await?;
     ensure!(pair.rows(&pair.a).await? == "1");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_that_chains_on_is_named_and_ends_no_drain_late() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|o| {
+        o.answer = "reject".into();
+        o.grace = "1500ms".into();
+    })
+    .await?;
+    let mut client = Talk::login(pair.daemon.port()).await?;
+    client
+        .query("BEGIN; INSERT INTO t VALUES (1); COMMIT AND CHAIN; INSERT INTO t VALUES (2)")
+        .await?;
+    fence(&pair).await?;
+    pair.ctl(4, &["watch-drain", "--max-wait", "200ms"]).await?;
+    let group = pair.group().await?;
+    let state = &group["drain"]["stragglers"][0]["state"];
+    ensure!(state == "chained_transaction", "{group}");
+    // It writes on while it may, and chains: then it may not any more.
+    client.query("INSERT INTO t VALUES (3)").await?;
+    let got = client.query("COMMIT AND CHAIN").await?;
+    ensure!(got == ["C COMMIT", "Z T"], "{got:?}");
+    pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
+    ensure!(pair.rows(&pair.a).await? == "3");
+    let got = client.query("INSERT INTO t VALUES (4)").await?;
+    ensure!(refused(&got), "{got:?}");
     Ok(())
 }
 
@@ -360,7 +405,10 @@ async fn procedures_run_read_only_and_cannot_end_their_transaction() -> Result<(
         for group in [query(sql), pipeline(&[sql])] {
             let got = client.say(&group).await?;
             let stopped = refused(&got) || got.contains(&"E 0A000".into());
-            ensure!(stopped && got.last().is_some_and(|z| z == "Z I"), "{sql}: {got:?}");
+            ensure!(
+                stopped && got.last().is_some_and(|z| z == "Z I"),
+                "{sql}: {got:?}"
+            );
         }
     }
     // Its errors caught, its settings changed: what is left of it is nothing.
@@ -398,16 +446,137 @@ async fn a_procedure_that_writes_waits_under_hold_and_runs_once() -> Result<()> 
         let got = client.query("CALL reads()").await?;
         ensure!(got == ["C CALL", "Z I"], "{got:?}");
         client.send(group).await?;
-        until("the procedure to be held", SOON, async || {
-            Ok(pair.group().await?["in_flight"]["held"].as_u64() == Some(1))
-        })
-        .await?;
+        held(&pair).await?;
         ensure!(pair.rows(&pair.a).await? == n.to_string());
         pair.ctl(0, &["abort"]).await?;
         let got = client.answers(1).await?;
         ensure!(got.contains(&"C CALL".into()), "{got:?}");
         ensure!(pair.rows(&pair.a).await? == (n + 1).to_string());
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn temporary_tables_may_be_written_and_no_others() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = pair("reject").await?;
+    for make in [
+        "CREATE TEMP TABLE mine (a serial); CREATE TEMP TABLE t (a int)",
+        // Made where no statement shows it.
+        "SELECT run('CREATE TEMP TABLE mine (a serial); CREATE TEMP TABLE t (a int)')",
+    ] {
+        let mut client = Talk::login(pair.daemon.port()).await?;
+        client.query(make).await?;
+        fence(&pair).await?;
+        for sql in [
+            "INSERT INTO mine DEFAULT VALUES",
+            "UPDATE mine SET a = 2",
+            "SELECT a FROM mine FOR UPDATE",
+            // In front of the permanent one of that name.
+            "INSERT INTO t VALUES (5)",
+            "BEGIN; DELETE FROM t; INSERT INTO t VALUES (6); COMMIT",
+        ] {
+            for group in both_ways(sql) {
+                let got = client.say(&group).await?;
+                ensure!(!got.iter().any(|a| a.starts_with('E')), "{sql}: {got:?}");
+            }
+        }
+        for sql in [
+            "INSERT INTO public.t VALUES (1)",
+            "INSERT INTO mine SELECT ins()",
+            "WITH x AS (INSERT INTO public.t VALUES (1) RETURNING a) INSERT INTO mine TABLE x",
+            "INSERT INTO mine SELECT 1 FROM pg_notify('a', 'b')",
+            "TRUNCATE mine",
+            "INSERT INTO mine DEFAULT VALUES; INSERT INTO public.t VALUES (1)",
+        ] {
+            for group in both_ways(sql) {
+                let got = client.say(&group).await?;
+                ensure!(refused(&got), "{sql}: {got:?}");
+            }
+        }
+        let got = client.query("SELECT count(*) FROM t").await?;
+        ensure!(got[1] == "D 1", "{got:?}");
+        client.send(&query("COPY t FROM STDIN")).await?;
+        client.send(b"d\0\0\0\x067\nc\0\0\0\x04").await?;
+        let got = client.answers(1).await?;
+        ensure!(got == ["G", "C COPY 1", "Z I"], "{got:?}");
+        pair.ctl(0, &["abort"]).await?;
+    }
+    no_rows(&pair, "beside temporary tables").await
+}
+
+#[tokio::test]
+async fn under_hold_a_temporary_table_is_written_and_a_permanent_one_waits() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = pair("hold").await?;
+    let mut client = Talk::login(pair.daemon.port()).await?;
+    client.query("CREATE TEMP TABLE mine (a int)").await?;
+    fence(&pair).await?;
+    let got = client.query("INSERT INTO mine VALUES (1)").await?;
+    ensure!(got == ["C INSERT 0 1", "Z I"], "{got:?}");
+    client.send(&query("COPY mine FROM STDIN")).await?;
+    client.send(b"d\0\0\0\x067\nc\0\0\0\x04").await?;
+    let got = client.answers(1).await?;
+    ensure!(got == ["G", "C COPY 1", "Z I"], "{got:?}");
+    client
+        .send(&query("INSERT INTO t SELECT a FROM mine"))
+        .await?;
+    held(&pair).await?;
+    pair.ctl(0, &["abort"]).await?;
+    let got = client.answers(1).await?;
+    ensure!(got == ["C INSERT 0 2", "Z I"], "{got:?}");
+    ensure!(pair.rows(&pair.a).await? == "2");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_held_has_left_nothing_behind_that_would_be_done_twice() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = pair("hold").await?;
+    for (n, sql) in [
+        "SELECT pg_advisory_lock(77), ins()",
+        "PREPARE pp AS SELECT 1; SELECT ins()",
+        "DEALLOCATE pp; SELECT ins()",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut client = Talk::login(pair.daemon.port()).await?;
+        if sql.starts_with("DEALLOCATE") {
+            client.query("PREPARE pp AS SELECT 1").await?;
+        }
+        fence(&pair).await?;
+        client.send(&query(sql)).await?;
+        held(&pair).await?;
+        pair.ctl(0, &["abort"]).await?;
+        let got = client.answers(1).await?;
+        ensure!(!got.iter().any(|a| a.starts_with('E')), "{sql}: {got:?}");
+        ensure!(pair.rows(&pair.a).await? == (n + 1).to_string());
+        let locks = "SELECT pg_advisory_unlock(77); SELECT count(*) FROM pg_locks WHERE objid = 77";
+        let got = client.query(locks).await?;
+        ensure!(got.contains(&"D 0".into()), "{sql}: locked twice: {got:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transaction_that_notifies_keeps_the_drain_waiting() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = pair("reject").await?;
+    let mut client = Talk::login(pair.daemon.port()).await?;
+    client.query("BEGIN; NOTIFY news").await?;
+    fence(&pair).await?;
+    pair.ctl(4, &["watch-drain", "--max-wait", "300ms"]).await?;
+    client.query("COMMIT").await?;
+    pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
     Ok(())
 }
 
@@ -481,10 +650,7 @@ async fn scope_all_holds_everything_but_what_was_open() -> Result<()> {
     open.batch_execute("ROLLBACK").await?;
     pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
     waits.send(&query("SELECT 5")).await?;
-    until("the read to be held", SOON, async || {
-        Ok(pair.group().await?["in_flight"]["held"].as_u64() == Some(1))
-    })
-    .await?;
+    held(&pair).await?;
     pair.ctl(0, &["abort"]).await?;
     let got = waits.answers(1).await?;
     ensure!(got[1] == "D 5", "{got:?}");

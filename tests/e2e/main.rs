@@ -3,6 +3,7 @@
 //! One cluster pair and one daemon per test, on ports of their own; without the server programs
 //! they fail, unless `SKIP_E2E=1` says that this is known.
 
+mod catalog;
 mod cancel;
 mod corners;
 mod crash;

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use writefence_tests::eventually::until;
 use writefence_tests::postgres::skipped;
 
-use crate::support::Pair;
 use crate::frames::{Wire, message};
+use crate::support::Pair;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -70,7 +70,10 @@ async fn an_orphaned_write_is_cancelled_once_the_grace_is_over() -> Result<()> {
     orphaned(&pair, 1).await?;
     fence(&pair).await?;
     ensure!(active(&pair, "SELECT pg_sleep(60)").await? == "0");
-    ensure!(pair.rows(&pair.a).await? == "0", "cancelled before it wrote");
+    ensure!(
+        pair.rows(&pair.a).await? == "0",
+        "cancelled before it wrote"
+    );
     Ok(())
 }
 
@@ -125,7 +128,9 @@ async fn while_open_only_what_can_have_no_effect_is_cancelled() -> Result<()> {
     let pair = Pair::start(|_| ()).await?;
     let mut inside = Wire::login(pair.daemon.port()).await?;
     inside.ask("BEGIN; INSERT INTO t VALUES (7)").await?;
-    inside.query("UPDATE t SET a = 8 WHERE pg_sleep(60) IS NOT NULL").await?;
+    inside
+        .query("UPDATE t SET a = 8 WHERE pg_sleep(60) IS NOT NULL")
+        .await?;
     let mut reads = Wire::login(pair.daemon.port()).await?;
     reads.query("SELECT pg_sleep(61)").await?;
     let mut writes = Wire::login(pair.daemon.port()).await?;
@@ -158,7 +163,8 @@ async fn what_a_client_left_unfinished_does_not_keep_a_drain_waiting() -> Result
     let pair = Pair::start(|_| ()).await?;
     // A message of which only a part came, behind a statement that is still running.
     let mut torn = Wire::login(pair.daemon.port()).await?;
-    torn.query("INSERT INTO t SELECT 1 FROM pg_sleep(1)").await?;
+    torn.query("INSERT INTO t SELECT 1 FROM pg_sleep(1)")
+        .await?;
     let long = format!("INSERT INTO t VALUES (9) -- {}\0", "x".repeat(200_000));
     let whole = message(b'Q', long.as_bytes());
     torn.raw(&whole[..100_000]).await?;
@@ -182,7 +188,10 @@ async fn what_a_client_left_unfinished_does_not_keep_a_drain_waiting() -> Result
         .value("SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL")
         .await?;
     ensure!(left == "0", "drained with {left} transactions still there");
-    let rows = pair.a.value("SELECT string_agg(a::text, ',') FROM t").await?;
+    let rows = pair
+        .a
+        .value("SELECT string_agg(a::text, ',') FROM t")
+        .await?;
     ensure!(rows == "1", "only what was sent whole: {rows}");
     Ok(())
 }

@@ -8,9 +8,9 @@ use writefence_tests::eventually::{eventually, until};
 use writefence_tests::postgres::{Options, skipped};
 use writefence_tests::{Cluster, Daemon, DaemonOptions, Relay, process};
 
+use crate::frames::{Wire, state, status};
 use crate::orphans::{runs, slow_commits};
 use crate::support::Pair;
-use crate::frames::{Wire, state, status};
 
 const SOON: Duration = Duration::from_secs(10);
 const TRACKED: &str = "[group.main.sql]\ntrack_xid = true\n";
@@ -109,7 +109,14 @@ async fn unknown_is_said_only_where_something_may_have_been_committed() -> Resul
     let write = "INSERT INTO t SELECT 1 FROM pg_sleep(60)";
     ensure!(cut_during("", write).await? == unknown);
     ensure!(cut_during("BEGIN", write).await? == lost('E'));
-    ensure!(cut_during("BEGIN; INSERT INTO d VALUES (1)", "SET CONSTRAINTS ALL IMMEDIATE").await? == lost('E'));
+    ensure!(
+        cut_during(
+            "BEGIN; INSERT INTO d VALUES (1)",
+            "SET CONSTRAINTS ALL IMMEDIATE"
+        )
+        .await?
+            == lost('E')
+    );
     // As after a COMMIT that fails, the transaction is over.
     ensure!(cut_during("BEGIN; INSERT INTO d VALUES (1)", "COMMIT").await? == unknown);
     Ok(())
@@ -205,12 +212,14 @@ async fn a_commit_that_was_carried_out_is_found_committed() -> Result<()> {
         relay.heal();
         let write = settled(&pair, "committed").await?;
         let xid = pair.a.value("SELECT xmin FROM d").await?;
-        ensure!(write["xid"].to_string() == xid, "{write}, the row's is {xid}");
+        let told = write["xid"].to_string();
+        ensure!(told == xid, "{write}, the row's is {xid}");
         ensure!(write["digest"].as_str().is_some_and(|d| d.starts_with("commit:")), "{write}");
         ensure!(write["client"].as_str().is_some_and(|c| c.starts_with("127.0.0.1:")), "{write}");
         ensure!(write["at"].is_string() && write["region"] == "a", "{write}");
         // An outcome that is known blocks nothing.
-        pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"]).await?;
+        pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+            .await?;
         pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
     }
     Ok(())
@@ -248,7 +257,8 @@ async fn a_commit_that_was_undone_is_found_lost_also_by_an_abort() -> Result<()>
     relay.cut();
     ensure!(state(&client.until_ready().await?) == "08007");
     relay.heal();
-    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"]).await?;
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+        .await?;
     // Its backend is there: nothing is known, and it blocks.
     pair.ctl(4, &["watch-drain", "--max-wait", "700ms"]).await?;
     let drain = &pair.group().await?["drain"];
@@ -268,7 +278,9 @@ async fn without_an_id_an_outcome_is_unresolvable_and_says_so() -> Result<()> {
     }
     let (pair, relay) = cabled("").await?;
     let mut client = Wire::login(pair.daemon.port()).await?;
-    client.query("INSERT INTO t SELECT 1 FROM pg_sleep(1)").await?;
+    client
+        .query("INSERT INTO t SELECT 1 FROM pg_sleep(1)")
+        .await?;
     runs(&pair, "INSERT INTO t").await?;
     relay.cut();
     ensure!(state(&client.until_ready().await?) == "08007");
@@ -305,7 +317,15 @@ async fn after_a_crash_of_the_server_its_own_log_is_not_believed() -> Result<()>
 async fn killed_during_commit(mut pair: Pair, client: &mut Wire) -> Result<Pair> {
     pair.a.kill()?;
     ensure!(state(&client.until_ready().await?) == "08007");
-    let args = ["failover", "--to", "b", "--reason", "x", "--accept-loss", "--confirm"];
+    let args = [
+        "failover",
+        "--to",
+        "b",
+        "--reason",
+        "x",
+        "--accept-loss",
+        "--confirm",
+    ];
     pair.ctl(0, &args).await?;
     Ok(pair)
 }
@@ -324,9 +344,16 @@ async fn a_commit_that_reached_the_new_primary_is_found_committed() -> Result<()
     client.ask("BEGIN; INSERT INTO t VALUES (1)").await?;
     pair.b.query("SELECT pg_wal_replay_pause()").await?;
     client.query("COMMIT").await?;
-    until("the commit to wait", SOON, async || Ok(pair.a.value(WAITS).await? == "1")).await?;
-    let shipped = "SELECT bool_and(flush_lsn >= pg_current_wal_flush_lsn()) FROM pg_stat_replication";
-    until("it to be shipped", SOON, async || Ok(pair.a.value(shipped).await? == "t")).await?;
+    until("the commit to wait", SOON, async || {
+        Ok(pair.a.value(WAITS).await? == "1")
+    })
+    .await?;
+    let shipped =
+        "SELECT bool_and(flush_lsn >= pg_current_wal_flush_lsn()) FROM pg_stat_replication";
+    until("it to be shipped", SOON, async || {
+        Ok(pair.a.value(shipped).await? == "t")
+    })
+    .await?;
     let pair = killed_during_commit(pair, &mut client).await?;
     settled(&pair, "committed").await?;
     ensure!(pair.rows(&pair.b).await? == "1");
@@ -346,14 +373,20 @@ async fn a_commit_that_was_not_shipped_is_found_lost() -> Result<()> {
     stream.black_hole();
     client.ask("BEGIN; INSERT INTO t VALUES (1)").await?;
     client.query("COMMIT").await?;
-    until("the commit to wait", SOON, async || Ok(pair.a.value(WAITS).await? == "1")).await?;
+    until("the commit to wait", SOON, async || {
+        Ok(pair.a.value(WAITS).await? == "1")
+    })
+    .await?;
     let pair = killed_during_commit(pair, &mut client).await?;
     let write = settled(&pair, "lost").await?;
     ensure!(pair.rows(&pair.b).await? == "0");
     // The id has been given out again by now, or will be: the answer was kept before that.
     client.ask("INSERT INTO t VALUES (2)").await?;
     let again = unknown(&pair).await?;
-    ensure!(again[0]["state"] == "lost" && again[0]["xid"] == write["xid"], "{again:?}");
+    ensure!(
+        again[0]["state"] == "lost" && again[0]["xid"] == write["xid"],
+        "{again:?}"
+    );
     Ok(())
 }
 
@@ -375,7 +408,10 @@ async fn a_transaction_that_arrived_without_its_commit_is_found_lost() -> Result
     settled(&pair, "lost").await?;
     ensure!(pair.b.value("SELECT count(*) FROM d").await? == "0");
     let journal = journals(&pair)?;
-    ensure!(journal.contains("\"next_xid\":"), "not in the journal: {journal}");
+    ensure!(
+        journal.contains("\"next_xid\":"),
+        "not in the journal: {journal}"
+    );
     Ok(())
 }
 
@@ -399,7 +435,15 @@ async fn a_primary_that_is_cut_off_does_not_hold_up_a_failover() -> Result<()> {
     client.query("COMMIT").await?;
     runs(&pair, "COMMIT").await?;
     relay.black_hole();
-    let args = ["failover", "--to", "b", "--reason", "x", "--accept-loss", "--confirm"];
+    let args = [
+        "failover",
+        "--to",
+        "b",
+        "--reason",
+        "x",
+        "--accept-loss",
+        "--confirm",
+    ];
     pair.ctl(0, &args).await?;
     // The client is told, and keeps its connection.
     let answer = client.until_ready().await?;
@@ -424,7 +468,8 @@ async fn inherited() -> Result<(Pair, Relay)> {
     pair.daemon.kill()?;
     pair.daemon.launch(&[]).await?;
     pair.daemon.wait_open().await?;
-    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"]).await?;
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+        .await?;
     pair.ctl(4, &["watch-drain", "--max-wait", "700ms"]).await?;
     let drain = pair.group().await?["drain"].clone();
     ensure!(
@@ -453,9 +498,14 @@ async fn what_an_earlier_start_left_unknown_blocks_until_it_is_acknowledged() ->
         return Ok(());
     }
     let (mut pair, _relay) = inherited().await?;
-    pair.ctl(1, &["unknown", "ack", "77", "--reason", "no such write"]).await?;
-    let id = unknown(&pair).await?[0]["id"].as_str().unwrap_or_default().to_owned();
-    pair.ctl(0, &["unknown", "ack", &id, "--reason", "looked at by hand"]).await?;
+    pair.ctl(1, &["unknown", "ack", "77", "--reason", "no such write"])
+        .await?;
+    let id = unknown(&pair).await?[0]["id"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    pair.ctl(0, &["unknown", "ack", &id, "--reason", "looked at by hand"])
+        .await?;
     pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
     let write = settled(&pair, "acknowledged").await?;
     let by = write["acknowledged_by"].as_str().unwrap_or_default();

@@ -6,9 +6,9 @@ use anyhow::{Result, ensure};
 use writefence_tests::eventually::until;
 use writefence_tests::postgres::skipped;
 
+use crate::frames::{Wire, state};
 use crate::orphans::{runs, slow_commits};
 use crate::support::Pair;
-use crate::frames::{Wire, state};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -23,7 +23,9 @@ async fn prepared_transactions_are_listed_and_move_along() -> Result<()> {
     pair.a.query("CREATE DATABASE other").await?;
     let elsewhere = pair.a.connect("postgres", "other").await?;
     elsewhere
-        .batch_execute("CREATE TABLE u (a int); BEGIN; INSERT INTO u VALUES (1); PREPARE TRANSACTION 'early'")
+        .batch_execute(
+            "CREATE TABLE u (a int); BEGIN; INSERT INTO u VALUES (1); PREPARE TRANSACTION 'early'",
+        )
         .await?;
     let mut client = Wire::login(pair.daemon.port()).await?;
     client.ask("BEGIN; INSERT INTO d VALUES (1)").await?;
@@ -33,18 +35,28 @@ async fn prepared_transactions_are_listed_and_move_along() -> Result<()> {
         .await?;
     let drain = pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
     ensure!(drain["outcome"] == "drained", "{drain}");
-    let listed: Vec<_> = drain["stragglers"].as_array().into_iter().flatten().collect();
+    let listed: Vec<_> = drain["stragglers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .collect();
     ensure!(listed.len() == 2, "{drain}");
     for (found, gid, database) in [
         (listed[0], "early", "other"),
         (listed[1], "late", "postgres"),
     ] {
         ensure!(found["kind"] == "prepared" && found["id"] == gid, "{drain}");
-        ensure!(found["database"] == database && found["user"] == "postgres", "{drain}");
+        ensure!(
+            found["database"] == database && found["user"] == "postgres",
+            "{drain}"
+        );
         ensure!(found["age_ms"].is_u64(), "{drain}");
     }
     let group = pair.group().await?;
-    ensure!(group["in_flight"]["prepared_transactions"].as_u64() == Some(2), "{group}");
+    ensure!(
+        group["in_flight"]["prepared_transactions"].as_u64() == Some(2),
+        "{group}"
+    );
     ensure!(state(&client.until_ready().await?).is_empty());
 
     // Its end is a write like any other: it waits, and happens where the transaction is then.
@@ -53,8 +65,14 @@ async fn prepared_transactions_are_listed_and_move_along() -> Result<()> {
         Ok(pair.group().await?["in_flight"]["held"].as_u64() == Some(1))
     })
     .await?;
-    pair.ctl(0, &["promote", "--new-primary", "b", "--confirm"]).await?;
-    ensure!(pair.b.value("SELECT count(*) FROM pg_prepared_xacts").await? == "2");
+    pair.ctl(0, &["promote", "--new-primary", "b", "--confirm"])
+        .await?;
+    ensure!(
+        pair.b
+            .value("SELECT count(*) FROM pg_prepared_xacts")
+            .await?
+            == "2"
+    );
     pair.ctl(0, &["open-writes", "--primary", "b"]).await?;
     let answer = client.until_ready().await?;
     ensure!(state(&answer).is_empty(), "{answer:?}");
@@ -85,7 +103,12 @@ async fn the_end_of_a_prepared_transaction_is_refused_while_fenced() -> Result<(
         ensure!(state(&client.ask(sql).await?) == "25006", "{sql}");
     }
     pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
-    ensure!(pair.a.value("SELECT count(*) FROM pg_prepared_xacts").await? == "1");
+    ensure!(
+        pair.a
+            .value("SELECT count(*) FROM pg_prepared_xacts")
+            .await?
+            == "1"
+    );
     pair.ctl(0, &["abort"]).await?;
     ensure!(state(&client.ask("COMMIT PREPARED 'x'").await?).is_empty());
     ensure!(pair.rows(&pair.a).await? == "1");

@@ -127,6 +127,9 @@ pub struct Resume {}
 pub struct ExplainSqlRequest {
     /// The text as a client would send it; several statements are allowed.
     pub sql: String,
+    /// The database it is meant for; by default the only one in use, else the observer's.
+    #[serde(default)]
+    pub database: Option<String>,
 }
 
 /// `unknown ack ID…|--all --reason TEXT`.

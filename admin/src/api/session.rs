@@ -56,6 +56,8 @@ pub enum SessionState {
     Executing,
     /// Between statements, inside a transaction.
     InTransaction,
+    /// A transaction that an AND CHAIN began is open and nothing is running.
+    ChainedTransaction,
     /// A write of it waits for the gate.
     Held,
     /// Its client is gone, its write is not yet known to have ended.

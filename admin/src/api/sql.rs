@@ -11,6 +11,12 @@ pub struct ExplainSql {
     pub rule: Option<String>,
     /// The function, table or setting that decided, where one did.
     pub decided_by: Option<String>,
+    /// The database whose catalog was asked; null where none was.
+    #[serde(default)]
+    pub database: Option<String>,
+    /// Why nothing is known of that database; null where its catalog was asked.
+    #[serde(default)]
+    pub no_catalog: Option<String>,
     /// Each statement in its order.
     pub statements: Vec<ExplainStatement>,
 }

@@ -226,6 +226,8 @@ fn explained() -> ExplainSql {
         verdict: statement.verdict,
         rule: Some(statement.rule.clone()),
         decided_by: statement.decided_by.clone(),
+        database: Some("app".into()),
+        no_catalog: None,
         statements: vec![statement],
     }
 }

@@ -113,11 +113,17 @@ fn every_verb_sends_all_its_options() {
         "--confirm",
     ];
     check(&line, called(&move_, None, None));
-    let sql = ExplainSqlRequest {
+    let mut sql = ExplainSqlRequest {
         sql: "insert into t values (1)".into(),
+        database: None,
     };
     check(
         &["explain-sql", "insert into t values (1)"],
+        called(&sql, None, None),
+    );
+    sql.database = Some("shop".into());
+    check(
+        &["explain-sql", "--database", "shop", "insert into t values (1)"],
         called(&sql, None, None),
     );
     let ack = UnknownAck {

@@ -465,6 +465,8 @@ impl Control for Fake {
             verdict: Verdict::Write,
             rule,
             decided_by: None,
+            database: request.database,
+            no_catalog: None,
             statements,
         })
     }

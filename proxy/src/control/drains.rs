@@ -211,7 +211,10 @@ impl Draining {
 /// A primary that did not answer its last probe is not waited for.
 async fn prepared_now(group: &Group, servers: &dyn Servers) -> Option<Vec<Prepared>> {
     let region = group.targets.accepted().region.clone();
-    if servers.seen(&region).is_none_or(|seen| seen.answer.is_err()) {
+    if servers
+        .seen(&region)
+        .is_none_or(|seen| seen.answer.is_err())
+    {
         return None;
     }
     let asked = timeout(LIST, servers.prepared(&region)).await;
@@ -226,7 +229,9 @@ fn prepared_straggler(prepared: Prepared) -> Straggler {
         database: prepared.database,
         client: None,
         pid: None,
-        age_ms: prepared.age.and_then(|age| u64::try_from(age.as_millis()).ok()),
+        age_ms: prepared
+            .age
+            .and_then(|age| u64::try_from(age.as_millis()).ok()),
         state: Some("prepared".to_owned()),
         digest: None,
     }

@@ -39,7 +39,8 @@ pub struct ObserverLogin {
 }
 
 impl ObserverLogin {
-    fn login(&self, replication: bool) -> Login {
+    /// The login, for queries or for the replication protocol.
+    pub fn login(&self, replication: bool) -> Login {
         let mut params = vec![
             ("user".to_owned(), self.user.clone()),
             ("database".to_owned(), self.database.clone()),

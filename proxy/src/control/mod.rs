@@ -199,7 +199,7 @@ impl Control for Daemon {
     }
 
     async fn explain_sql(&self, call: Call, request: ExplainSqlRequest) -> Answer<ExplainSql> {
-        Ok(views::explain(self.desk(&call.group)?, &request.sql))
+        Ok(views::explain(self.desk(&call.group)?, &request).await)
     }
 
     async fn prepare(&self, call: Call, request: Prepare) -> Answer<Run> {

@@ -18,15 +18,15 @@ use crate::clock;
 use crate::driver;
 use crate::evidence::{
     self, BackendFate, BarrierError, Claim, Confirmed, FenceLsnError, Life, NextXid, NotCaughtUp,
-    Suspect, Token, WriteFate, backend_fates, caught_up, ensure_writable_setting,
-    fence_lsn, lift, raise, running_xids, stands, write_fates,
+    Suspect, Token, WriteFate, backend_fates, caught_up, ensure_writable_setting, fence_lsn, lift,
+    raise, running_xids, stands, write_fates,
 };
 use crate::shutdown::Shutdown;
 use crate::upstream::wire::QueryError;
 use crate::upstream::wire::rows::{flag, value};
 use crate::upstream::{
-    CheckedTarget, History, Identity, Lsn, Observation, PREPARED, Prepared, Region, Role, ServerTime, Target,
-    Targets, Timeline, Wanted, probe, read_prepared,
+    CheckedTarget, History, Identity, Lsn, Observation, PREPARED, Prepared, Region, Role,
+    ServerTime, Target, Targets, Timeline, Wanted, probe, read_prepared,
 };
 
 /// The shortest time between two probes of a region, whoever asks.

@@ -101,8 +101,7 @@ pub(crate) async fn settle(desk: &Desk, region: &Region) {
     let Ok(alive) = desk.servers.alive(region, asked).await else {
         return;
     };
-    let (running, gone): (Vec<_>, Vec<_>) =
-        lost.into_iter().partition(|w| alive.contains(&w.pid));
+    let (running, gone): (Vec<_>, Vec<_>) = lost.into_iter().partition(|w| alive.contains(&w.pid));
     learn_from_running(desk, region, &running).await;
     for write in &gone {
         let Some(life) = life_of(write) else {
@@ -209,7 +208,9 @@ pub(crate) async fn resolve_after(desk: &Desk, old: &Region, new: &Region, next:
         Some(_) | None => Vec::new(),
     };
     for (n, write) in askable.iter().enumerate() {
-        let found = fates.get(n).map_or(outcome::BACKEND_GONE, |fate| word(*fate));
+        let found = fates
+            .get(n)
+            .map_or(outcome::BACKEND_GONE, |fate| word(*fate));
         ledger.resolve(write.id, found);
         tracing::info!(group = %desk.group.name, write = write.id, xid = write.xid, found, "lost write");
     }

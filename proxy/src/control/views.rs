@@ -1,13 +1,15 @@
 //! Lists and explanations: sessions, unknown writes, a statement's verdict.
 
 use writefence_admin::api::{
-    ApiError, Code, ExplainSql, ExplainStatement, Moves, Pin, Session, SessionList, SessionState,
-    StragglerKind, Timestamp, UnknownAck, UnknownList, UnknownState, UnknownWrite, Verdict,
+    ApiError, Code, ExplainSql, ExplainSqlRequest, ExplainStatement, Moves, Pin, Session,
+    SessionList, SessionState, StragglerKind, Timestamp, UnknownAck, UnknownList, UnknownState,
+    UnknownWrite, Verdict,
 };
 
 use super::desk::Desk;
 use super::error::refused;
-use crate::pg::classify::{self, Eyes, Judgement, Reading, Statement, judge};
+use crate::pg::catalog::keeper::look_up;
+use crate::pg::classify::{self, Eyes, Judgement, Reading, Statement, at_length, judge};
 use crate::sessions::{self, SessionView};
 use crate::unknown::outcome;
 
@@ -48,6 +50,7 @@ fn session(view: SessionView) -> Session {
             sessions::SessionState::Idle => SessionState::Idle,
             sessions::SessionState::Executing => SessionState::Executing,
             sessions::SessionState::InTransaction => SessionState::InTransaction,
+            sessions::SessionState::Chained => SessionState::ChainedTransaction,
             sessions::SessionState::Held => SessionState::Held,
             sessions::SessionState::Orphaned => SessionState::Orphaned,
             sessions::SessionState::Moving => SessionState::Moving,
@@ -153,14 +156,25 @@ pub(crate) fn acknowledge(desk: &Desk, by: &str, ask: &UnknownAck) -> Result<(),
 }
 
 /// What the gate would say to a text.
-pub(crate) fn explain(desk: &Desk, sql: &str) -> ExplainSql {
-    let eyes = Eyes::without_catalog(desk.group.settings.policy, "explained without a database");
-    let Judgement { statements } = judge(sql.as_bytes(), Reading::default(), &eyes);
+pub(crate) async fn explain(desk: &Desk, ask: &ExplainSqlRequest) -> ExplainSql {
+    let (group, sql) = (&desk.group, ask.sql.as_str());
+    let database = ask.database.clone();
+    let database = database.unwrap_or_else(|| group.catalogs.usual());
+    let eyes = Eyes {
+        policy: group.settings.policy,
+        shelf: look_up(&group.catalogs, &group.targets.accepted(), &database).await,
+    };
+    let judged = at_length(sql.len(), || {
+        judge(sql.as_bytes(), Reading::default(), &eyes)
+    });
+    let Judgement { statements } = judged.await;
     let worst = statements.iter().max_by_key(|s| s.verdict);
     ExplainSql {
         verdict: worst.map_or(Verdict::Read, |s| verdict(s.verdict)),
         rule: worst.map(|s| s.rule.to_owned()),
         decided_by: worst.and_then(|s| s.decided_by.clone()),
+        database: Some(database),
+        no_catalog: eyes.shelf.catalog().why_missing().map(str::to_owned),
         statements: statements.iter().map(|s| statement(sql, s)).collect(),
     }
 }

@@ -7,16 +7,14 @@
 
 use std::time::Duration;
 
-use super::decide::{
-    After, Circumstances, Decision, Extent, Manner, View, decide, extent, view,
-};
+use super::classify::{Verdict, at_length, rule};
+use super::decide::{After, Circumstances, Decision, Extent, Manner, View, decide, extent, view};
 use super::frame::put;
 use super::message::{Report, own};
 use super::refuse::{self, Fence};
 use super::session::{End, Session, Virtual};
 use super::track::Tx;
 use super::wall::NAME;
-use super::classify::Verdict;
 use crate::gate::{Answer, Begin, Lane, Phase};
 
 /// Held at most this long where no fence says how long (behind an ordered release).
@@ -25,6 +23,9 @@ pub(super) const BEHIND: Duration = Duration::from_secs(20);
 /// A statement that every PostgreSQL refuses at parsing. Sent where a refusal inside a transaction
 /// has to fail that transaction on the server too; its log then says in words what happened.
 const FAIL: &str = "writefence refused a statement of this transaction";
+
+/// Whether the session has a schema of its own for temporary objects.
+const TEMPORARIES: &str = "SELECT pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0";
 
 impl Session {
     /// A whole group waits and nothing before it is unanswered.
@@ -49,8 +50,12 @@ impl Session {
         let view = if over {
             View::opaque("too large to be looked into")
         } else {
-            let group = self.client.inbox.get(..bytes).unwrap_or_default();
-            view(group, &self.track, &self.eyes)
+            self.view_front(bytes).await
+        };
+        let view = if self.may_be_temporary(&view).await? {
+            self.view_front(bytes).await
+        } else {
+            view
         };
         if self.track.answered() && self.wants_xid(&self.client.inbox) {
             self.learn_xid().await?;
@@ -67,11 +72,43 @@ impl Session {
         self.settle(view).await
     }
 
+    async fn view_front(&self, bytes: usize) -> View {
+        let group = self.client.inbox.get(..bytes).unwrap_or_default();
+        at_length(bytes, || view(group, &self.track, &self.eyes)).await
+    }
+
+    /// Whether what a group changes may be temporary tables. Only the server knows whether the
+    /// session has any, since functions make them too; it is asked when that first matters. While
+    /// wall two stands none can be made.
+    async fn may_be_temporary(&mut self, view: &View) -> Result<bool, End> {
+        let asked = self.temporaries_asked == Some(self.look.epoch);
+        let matters = self.look.phase != Phase::Open && changes_tables(view);
+        let free = self.server.is_some() && self.track.answered() && self.track.tx != Tx::Failed;
+        if asked || !matters || !free {
+            return Ok(false);
+        }
+        let mut message = Vec::new();
+        own(&mut message, TEMPORARIES);
+        let Some(answer) = self.question(&message, 1).await? else {
+            return Ok(false);
+        };
+        self.temporaries_asked = Some(self.look.epoch);
+        let has = answer
+            .rows
+            .first()
+            .is_some_and(|row| row.as_deref() == Some("t"));
+        self.eyes.policy.temporaries = has;
+        Ok(has)
+    }
+
     /// Decides on the group at the front of the inbox, or on the part of it that can be decided on
     /// by itself, and does what was decided.
     pub(crate) async fn settle(&mut self, mut view: View) -> Result<(), End> {
         let now = self.circumstances();
         let mut decision = decide(&view, now);
+        if self.in_run() {
+            decision = whole(decision);
+        }
         if let Decision::Cut(n) = decision {
             decision = if self.cut(&mut view, n) {
                 decide(&view, now)
@@ -153,7 +190,9 @@ impl Session {
         let (len, terminator) = self.front();
         if manner == Manner::Wrapped && terminator == b'H' {
             // Its transaction would have to stay around what the client sends next.
-            return self.on_write("a procedure behind which no Sync stands", len).await;
+            return self
+                .on_write("a procedure behind which no Sync stands", len)
+                .await;
         }
         if manner != Manner::Plain {
             // Before version 14 a server does not report that code has lowered wall two.
@@ -261,4 +300,27 @@ impl Session {
         self.track.ready(status, &self.eyes);
         Ok(())
     }
+}
+
+/// Within a run that may have written nothing can be cut or answered here: either would need a Sync
+/// of ours, which would commit a part of it.
+fn whole(decision: Decision) -> Decision {
+    match decision {
+        Decision::Cut(_) => Decision::Refuse("it cannot be run in parts"),
+        Decision::Show(_) | Decision::Accept(_) => {
+            Decision::Send(Manner::Plain, After::default())
+        }
+        Decision::Send(..)
+        | Decision::Plant(..)
+        | Decision::Write(_)
+        | Decision::Refuse(_)
+        | Decision::Defer => decision,
+    }
+}
+
+/// Something in it is refused only because the table it changes is taken for a permanent one.
+fn changes_tables(view: &View) -> bool {
+    let rules = [rule::DML, rule::COPY_FROM, rule::ROW_LOCK, rule::SEQUENCE];
+    let mut steps = view.steps.iter();
+    steps.any(|s| s.verdict == Verdict::Write && rules.contains(&s.rule))
 }

@@ -44,15 +44,16 @@ impl Session {
 
     /// Undoes it.
     pub(crate) async fn undo_now(&mut self) -> Result<(), End> {
-        self.undoing = false;
         if self.track.copy_in && !self.track.unsynced() {
-            // The answer goes the ordinary way; data the client still sends is ignored there.
+            // The answer goes the ordinary way; data the client still sends is ignored there. A
+            // transaction around it is rolled back next.
             if let Some(server) = &mut self.server {
                 put(server.leg.queue(), b'f', &[WHY]);
                 self.track.copy_end();
             }
             return Ok(());
         }
+        self.undoing = false;
         if self.track.unsynced() {
             return self.fail_run().await;
         }

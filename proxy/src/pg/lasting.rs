@@ -69,8 +69,7 @@ pub(crate) fn is_single<'a>(
     };
     let mut statements = all.iter().flat_map(|j| &j.statements);
     match tx {
-        Tx::Idle => statements
-            .all(|s| !controls(s) && !not_understood(s) && s.kind != Kind::Procedure),
+        Tx::Idle => statements.all(keeps_its_transaction),
         // Its end, and nothing behind it.
         Tx::Open => match (statements.next_back(), statements.any(controls)) {
             (Some(last), false) => ends_for_good(last) || !controls(last),
@@ -152,20 +151,31 @@ fn lasts_by_itself(statement: &Statement) -> bool {
 }
 
 /// Outside of a transaction, before a Sync: only what does not wait for one, as VACUUM or a
-/// procedure that commits. What is not known to wait may not.
+/// procedure that commits.
 fn lasts_without_sync(statement: &Statement) -> bool {
-    const WAIT: [&str; 7] = [
+    lasts_by_itself(statement) && !keeps_its_transaction(statement)
+}
+
+/// Known to run in one transaction, and to leave its end to others.
+fn keeps_its_transaction(statement: &Statement) -> bool {
+    const RULES: [&str; 15] = [
+        rule::QUERY,
+        rule::PLAN,
+        rule::SHOW,
+        rule::SETTING,
+        rule::FUNCTION,
+        rule::OPERATOR,
+        rule::TYPE,
+        rule::FIELD,
+        rule::EXECUTE,
+        rule::TEMPORARY,
         rule::DML,
+        rule::INTO,
         rule::ROW_LOCK,
         rule::COPY_FROM,
         rule::SEQUENCE,
-        rule::INTO,
-        rule::TEMPORARY,
-        rule::FUNCTION,
     ];
-    lasts_by_itself(statement)
-        && statement.verdict != Verdict::Uncertain
-        && !WAIT.contains(&statement.rule)
+    RULES.contains(&statement.rule)
 }
 
 #[cfg(test)]
@@ -198,11 +208,7 @@ mod tests {
             (Tx::Idle, &["BEGIN"], false),
             (Tx::Idle, &["BEGIN", "INSERT INTO t VALUES (1)"], false),
             (Tx::Idle, &["BEGIN; INSERT INTO t VALUES (1)"], false),
-            (
-                Tx::Idle,
-                &["BEGIN; INSERT INTO t VALUES (1); COMMIT"],
-                true,
-            ),
+            (Tx::Idle, &["BEGIN; INSERT INTO t VALUES (1); COMMIT"], true),
             (Tx::Open, &["INSERT INTO t VALUES (1)"], false),
             (Tx::Open, &["CREATE TABLE u ()"], false),
             (Tx::Open, &["COMMIT"], true),

@@ -114,13 +114,19 @@ impl Session {
         if self.permit.is_none() || self.track.copy_in {
             return false;
         }
-        may_last(self.track.tx, self.track.closed(), self.track.open_run(), &self.eyes)
+        may_last(
+            self.track.tx,
+            self.track.closed(),
+            self.track.open_run(),
+            &self.eyes,
+        )
     }
 
     fn record_unknown(&mut self) {
         let Some(permit) = self.permit.take() else {
             return;
         };
+        self.undoing = false;
         self.handle.set_permitted(false);
         let words = self.track.in_flight().next().map(|g| g.words().to_vec());
         let (region, pid) = match &self.server {
@@ -167,6 +173,8 @@ impl Session {
         self.track.tx = Tx::Idle;
         self.wall.gone();
         self.sealed = false;
+        self.temporaries_asked = None;
+        self.eyes.policy.temporaries = false;
         self.server_rest = 0;
         self.xid = super::xid::Xid::default();
         self.passing = false;

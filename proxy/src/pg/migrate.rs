@@ -207,6 +207,8 @@ impl Session {
         let old = self.server.replace(ready.server);
         self.wall.gone();
         self.sealed = false;
+        self.temporaries_asked = None;
+        self.eyes.policy.temporaries = false;
         self.handle.set_walled(false);
         self.handle.set_ahead(None, 0);
         self.last_words = None;

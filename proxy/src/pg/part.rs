@@ -4,6 +4,7 @@
 //! before the cut runs first; its ReadyForQuery is not the client's, and if it fails, what is
 //! behind the cut is skipped, as PostgreSQL would have done.
 
+use super::classify::Kind;
 use super::decide::{Extent, View, apart, cut, cut_at, extent, plant, rejoin};
 use super::frame::{HEADER, head};
 use super::kept::Wrap;
@@ -38,7 +39,9 @@ impl Session {
     pub(crate) fn cut(&mut self, view: &mut View, n: usize) -> bool {
         // One cut at a time: what is behind it is looked at again when its turn comes.
         let in_transaction = self.track.tx == Tx::Open;
-        if self.kept.part {
+        // COPY data would come behind the rest, which waits for the COPY to end.
+        let copies = view.steps.iter().take(n).any(|s| s.kind == Kind::CopyFrom);
+        if self.kept.part || copies {
             return false;
         }
         let Some(parts) = cut(self.front_group(), view, n, in_transaction) else {
@@ -133,16 +136,24 @@ impl Session {
             self.sealed = false;
         }
         if self.track.quiescent() {
+            if std::mem::take(&mut self.track.changed_catalog) {
+                self.eyes.shelf.changed();
+            }
             self.sealed = false;
             self.release();
         } else if self.track.answered() && self.permit.is_some() {
-            self.handle.set_state(SessionState::InTransaction);
+            self.handle.set_state(if self.track.chained() {
+                SessionState::Chained
+            } else {
+                SessionState::InTransaction
+            });
         }
+        let own = std::mem::take(&mut self.kept.after.own);
         if self.kept.misjudged() {
             return Seen::Misjudged;
         }
         let mut news = Vec::new();
-        if std::mem::take(&mut self.kept.after.own) {
+        if own && !failed {
             self.learn_own(&mut news);
         }
         self.kept.answered();

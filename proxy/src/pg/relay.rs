@@ -37,6 +37,8 @@ pub(crate) enum Turn {
     Ahead(Result<Ready, MoveError>),
     /// The grace is over.
     Timer,
+    /// The catalog was read behind the fence.
+    Proven,
     /// A COMMIT waits, and the id of its transaction is to be asked for first.
     Xid,
     /// The held write may ask again.
@@ -86,7 +88,10 @@ impl Session {
             return Some(Turn::Phase);
         }
         // An end waits until the session is quiet.
-        if self.handle.cancel_asked() || self.handle.pressed() || (self.handle.must_end() && self.may_end()) {
+        if self.handle.cancel_asked()
+            || self.handle.pressed()
+            || (self.handle.must_end() && self.may_end())
+        {
             return Some(Turn::Asked);
         }
         if let Some(ahead) = &mut self.ahead
@@ -101,6 +106,12 @@ impl Session {
             && timer.as_mut().poll(cx).is_ready()
         {
             return Some(Turn::Timer);
+        }
+        if self
+            .unproven
+            .is_some_and(|epoch| self.eyes.shelf.is_proven(epoch))
+        {
+            return Some(Turn::Proven);
         }
         if let Some(cancelling) = &mut self.cancelling
             && Pin::new(cancelling).poll(cx).is_ready()

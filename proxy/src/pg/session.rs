@@ -24,7 +24,7 @@ use super::server::Server;
 use super::track::{Track, Tx};
 use super::wall::Wall;
 use super::xid::Xid;
-use crate::gate::{End as HoldEnd, Lane, Look, Parked, Permit, Phase, Watch};
+use crate::gate::{End as HoldEnd, Epoch, Lane, Look, Parked, Permit, Phase, Watch};
 use crate::group::Group;
 use crate::sessions::{SessionGuard, SessionState};
 
@@ -70,6 +70,8 @@ pub(crate) struct Session {
     pub(crate) server: Option<Server>,
     pub(crate) track: Track,
     pub(crate) permit: Option<Permit>,
+    /// The fence behind which the catalog has to be read before what is in flight is known to read.
+    pub(crate) unproven: Option<u64>,
     /// What the gate showed when this session last took notice.
     pub(crate) look: Look,
     /// The targets' version when this session last took notice.
@@ -84,6 +86,8 @@ pub(crate) struct Session {
     pub(crate) virt: Virtual,
     /// The open transaction may not write any more.
     pub(crate) sealed: bool,
+    /// The epoch in which the server was asked for temporary tables.
+    pub(crate) temporaries_asked: Option<Epoch>,
     /// The client's transaction was lost while the client asked for nothing. A COMMIT is told so:
     /// most drivers do not look whether its answer says ROLLBACK.
     pub(crate) untold: Option<Report>,
@@ -147,6 +151,10 @@ impl Session {
                 self.timer = None;
                 self.grace_over = true;
                 self.cancel_orphan();
+                Ok(())
+            }
+            Turn::Proven => {
+                self.prove();
                 Ok(())
             }
             Turn::Xid => self.learn_xid().await,
@@ -214,10 +222,7 @@ impl Session {
         // A group that was admitted and is not sent yet is not among those in flight: its permit
         // stays, or it would go out behind the fence without one.
         if fell && self.permit.is_some() && self.track.tx == Tx::Idle && !self.passing {
-            let eyes = &self.eyes;
-            if !self.track.copy_in && self.track.in_flight().all(|g| g.provably_reads(eyes)) {
-                self.release();
-            }
+            self.prove();
         }
         if self.permit.is_some() {
             let words = self.track.in_flight().next().map(|g| g.words().to_vec());
@@ -226,6 +231,28 @@ impl Session {
         }
         self.set_timer();
         self.cancel_orphan();
+    }
+
+    /// What is in flight stops counting if it is proven to change nothing. No wall stands behind that,
+    /// so the names in it must stand for the same behind the fence as before.
+    fn prove(&mut self) {
+        let epoch = self.look.epoch.value();
+        let shelf = &self.eyes.shelf;
+        let idle = self.permit.is_some()
+            && self.track.tx == Tx::Idle
+            && !self.track.copy_in
+            && !self.passing;
+        self.unproven = None;
+        if !idle || !self.track.only_reads(&self.eyes) {
+            return;
+        }
+        let nameless = Eyes::without_catalog(self.eyes.policy, "a name would need one");
+        if shelf.is_proven(epoch) || self.track.only_reads(&nameless) {
+            self.release();
+        } else {
+            self.unproven = Some(epoch);
+            shelf.prove(epoch);
+        }
     }
 
     fn set_timer(&mut self) {
@@ -238,6 +265,9 @@ impl Session {
 
     /// The permit's work is done.
     pub(crate) fn release(&mut self) {
+        self.unproven = None;
+        // An operator's word was about this work, not about what comes later.
+        self.undoing = false;
         if self.permit.take().is_some() {
             self.handle.set_permitted(false);
             self.handle.set_idle();

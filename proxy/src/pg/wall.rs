@@ -21,6 +21,9 @@ use crate::gate::Phase;
 pub(crate) const NAME: &str = "default_transaction_read_only";
 const RAISE: &str = "SET default_transaction_read_only = on";
 
+/// Attempts to raise the wall: one may be hit by a cancel that was meant for the statement before.
+const RAISES: usize = 3;
+
 /// Whether the wall stands in a session, and what its client believes.
 #[derive(Debug)]
 pub(crate) struct Wall {
@@ -99,12 +102,12 @@ impl Session {
             if self.client_gone {
                 return Err(End::ClientGone);
             }
-            if let Wrap::ToEnd(status) = self.kept.wrap {
-                self.unwrap(status).await?;
-                continue;
-            }
             if self.undo_due() {
                 self.undo_now().await?;
+                continue;
+            }
+            if let Wrap::ToEnd(status) = self.kept.wrap {
+                self.unwrap(status).await?;
                 continue;
             }
             let fenced = self.look.phase != Phase::Open;
@@ -134,19 +137,27 @@ impl Session {
     async fn raise(&mut self) -> Result<(), End> {
         let mut message = Vec::new();
         own(&mut message, RAISE);
-        self.kept.after.rewall = false;
-        // Before the question is sent: its own ParameterStatus is not the client's to see.
-        self.wall.up = true;
-        let Some(answer) = self.question(&message, 1).await? else {
-            return Ok(());
-        };
-        if let Some((_, why)) = answer.error {
-            // A session without the wall must not be served; another login is.
-            let why = format!("it could not be made read-only: {why}");
-            return self.on_server_gone(&why).await;
+        let mut why = String::from("it does not stay read-only");
+        for _ in 0..RAISES {
+            self.kept.after.rewall = false;
+            // Before the question is sent: its own ParameterStatus is not the client's to see.
+            self.wall.up = true;
+            let Some(answer) = self.question(&message, 1).await? else {
+                return Ok(());
+            };
+            let said = self.server.as_ref().and_then(|s| s.param(NAME));
+            match answer.error {
+                None if said.is_none_or(|value| value == "on") => {
+                    self.handle.set_walled(true);
+                    return Ok(());
+                }
+                None => {}
+                Some((_, error)) => why = error,
+            }
         }
-        self.handle.set_walled(true);
-        Ok(())
+        // A session without the wall must not be served; another login is.
+        self.on_server_gone(&format!("it could not be made read-only: {why}"))
+            .await
     }
 
     /// Gives the session back what its client set, on the server it is on.
@@ -192,7 +203,8 @@ impl Session {
         if answer.error.is_none() {
             self.xid = super::xid::Xid::read(answer.rows.first());
         }
-        if answer.error.is_none() && answer.rows.first().is_some_and(Option::is_none) {
+        let wrote = !answer.rows.first().is_some_and(Option::is_none) || self.track.notifies();
+        if answer.error.is_none() && !wrote {
             self.release();
         }
         self.recheck();
@@ -212,7 +224,10 @@ impl Session {
         };
         self.sealed = true;
         self.track.tx = Tx::of(answer.status);
-        let shut = answer.rows.first().is_some_and(|on| on.as_deref() == Some("on"));
+        let shut = answer
+            .rows
+            .first()
+            .is_some_and(|on| on.as_deref() == Some("on"));
         if self.track.tx == Tx::Open && !shut {
             self.fail_transaction().await?;
         }
@@ -315,7 +330,8 @@ impl Session {
             self.last_words = Some(frame.to_vec());
             return Seen::Swallow;
         }
-        let text = |code| String::from_utf8_lossy(report_field(body(frame), code).unwrap_or_default());
+        let text =
+            |code| String::from_utf8_lossy(report_field(body(frame), code).unwrap_or_default());
         if let Some(why) = self.kept.planted
             && text(b'M').contains(REFUSED)
         {

@@ -33,7 +33,9 @@ impl Session {
             return Ok(true);
         }
         let report = match &self.server {
-            Some(_) => self.fence().write("it could not be run in a read-only transaction"),
+            Some(_) => self
+                .fence()
+                .write("it could not be run in a read-only transaction"),
             None => self.lost_at("BEGIN"),
         };
         self.refuse_group(&report).await?;
@@ -83,6 +85,10 @@ impl Session {
     /// The server was lost at a statement of ours, with nothing undecided.
     pub(crate) fn lost_at(&self, statement: &str) -> Report {
         let region = self.group.targets.accepted().region.clone();
-        refuse::lost(region.as_str(), &format!("it was lost at {statement}"), true)
+        refuse::lost(
+            region.as_str(),
+            &format!("it was lost at {statement}"),
+            true,
+        )
     }
 }

@@ -1,17 +1,15 @@
 //! The transaction's id, asked for before its COMMIT is sent (`sql.track_xid`).
 //!
-//! With it a COMMIT whose answer was lost can be looked up later. The question goes out by itself,
-//! as an extended run under names of our own: a simple query would destroy the client's unnamed
-//! statement. Not covered are writes outside of a transaction, which have no id before they run, and
-//! a COMMIT in the same message or run as what it commits; those are left to the observer's samples.
+//! With it a COMMIT whose answer was lost can be looked up later. Not covered are writes outside of a
+//! transaction, which have no id before they run, and a COMMIT in the same message or run as what it
+//! commits; those are left to the observer's samples.
 
-use super::frame::{cstr, put};
-use super::message::{bind_head, body, parse_head};
+use super::frame::cstr;
+use super::message::{bind_head, body, own, parse_head};
 use super::session::{End, Session};
 use super::track::Tx;
 
-const QUESTION: &[u8] = b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text";
-const NAME: &[u8] = b"writefence_xid";
+const QUESTION: &str = "SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text";
 
 /// What is known of the open transaction's id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,16 +65,7 @@ impl Session {
     /// Asks for the id. Nothing of the client's is in flight.
     pub(crate) async fn learn_xid(&mut self) -> Result<(), End> {
         let mut run = Vec::new();
-        put(&mut run, b'P', &[NAME, b"\0", QUESTION, b"\0\0\0"]);
-        put(
-            &mut run,
-            b'B',
-            &[NAME, b"\0", NAME, b"\0", &[0, 0, 0, 0, 0, 0]],
-        );
-        put(&mut run, b'E', &[NAME, b"\0", &[0, 0, 0, 0]]);
-        put(&mut run, b'C', &[b"P", NAME, b"\0"]);
-        put(&mut run, b'C', &[b"S", NAME, b"\0"]);
-        put(&mut run, b'S', &[]);
+        own(&mut run, QUESTION);
         if let Some(answer) = self.question(&run, 1).await? {
             self.xid = Xid::read(answer.rows.first());
         }
@@ -109,10 +98,22 @@ mod tests {
 
     #[test]
     fn what_ends_a_transaction_is_known_by_its_first_words() {
-        for text in ["COMMIT", " commit;", "End", "commit and chain", "PREPARE  TRANSACTION 'x'"] {
+        for text in [
+            "COMMIT",
+            " commit;",
+            "End",
+            "commit and chain",
+            "PREPARE  TRANSACTION 'x'",
+        ] {
             assert!(is_commit(text.as_bytes()), "{text}");
         }
-        for text in ["", "ROLLBACK", "committed", "PREPARE p AS SELECT 1", "ENDING"] {
+        for text in [
+            "",
+            "ROLLBACK",
+            "committed",
+            "PREPARE p AS SELECT 1",
+            "ENDING",
+        ] {
             assert!(!is_commit(text.as_bytes()), "{text}");
         }
     }

@@ -32,6 +32,8 @@ pub enum SessionState {
     Executing,
     /// A transaction is open and nothing is running.
     InTransaction,
+    /// The same, and an AND CHAIN began it: ending it by another would begin the next.
+    Chained,
     /// A write waits for the fence to open.
     Held,
     /// The client has left, its statement has not ended yet.
@@ -41,11 +43,12 @@ pub enum SessionState {
 }
 
 impl SessionState {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::LoggingIn,
         Self::Idle,
         Self::Executing,
         Self::InTransaction,
+        Self::Chained,
         Self::Held,
         Self::Orphaned,
         Self::Moving,
@@ -58,6 +61,7 @@ impl SessionState {
             Self::Idle => "idle",
             Self::Executing => "executing",
             Self::InTransaction => "in_transaction",
+            Self::Chained => "chained_transaction",
             Self::Held => "held",
             Self::Orphaned => "orphaned",
             Self::Moving => "moving",
@@ -421,6 +425,11 @@ impl Sessions {
         self.live().get(&id).filter(|s| s.secret == secret).cloned()
     }
 
+    /// Has every session look again at what it waits for.
+    pub fn wake(&self) {
+        self.handles().iter().for_each(|s| s.waker.wake());
+    }
+
     /// The session with this number.
     pub fn by_id(&self, id: u32) -> Option<Arc<SessionHandle>> {
         self.live().get(&id).cloned()
@@ -480,11 +489,14 @@ impl Sessions {
             match s.state() {
                 SessionState::Held => n.held += 1,
                 SessionState::Orphaned if permitted => n.orphaned += 1,
-                SessionState::InTransaction if permitted => n.open_transactions += 1,
+                SessionState::InTransaction | SessionState::Chained if permitted => {
+                    n.open_transactions += 1;
+                }
                 SessionState::LoggingIn
                 | SessionState::Idle
                 | SessionState::Executing
                 | SessionState::InTransaction
+                | SessionState::Chained
                 | SessionState::Orphaned
                 | SessionState::Moving => n.executing += u64::from(permitted),
             }

@@ -17,7 +17,7 @@ const OWN: [&str; 3] = ["postmaster.pid", "postmaster.opts", "standby.signal"];
 
 impl Cluster {
     /// Fills this cluster's empty data folder with a copy of the running `primary`.
-    pub(super) async fn back_up(&self, primary: &Cluster) -> Result<()> {
+    pub(super) async fn back_up(&self, primary: &Self) -> Result<()> {
         let client = primary.connect(SUPERUSER, "postgres").await?;
         rows(&client, "SELECT pg_backup_start('standby', true)").await?;
         let (programs, from, to) = (

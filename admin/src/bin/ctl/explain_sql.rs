@@ -14,6 +14,9 @@ use crate::text;
 pub(crate) struct Args {
     /// The text as a client would send it; `-` reads standard input
     sql: String,
+    /// The database it is meant for [default: the only one in use, else the observer's]
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
 }
 
 /// More is refused by the daemon anyway, bytes.
@@ -22,6 +25,7 @@ const READ_AT_MOST: u64 = 1024 * 1024;
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, ApiError> {
     let request = ExplainSqlRequest {
         sql: read(args.sql)?,
+        database: args.database,
     };
     let group = context.group().await?;
     let explained = context
@@ -70,8 +74,18 @@ fn human(explained: &ExplainSql) -> String {
             ]
         })
         .collect();
+    let database = explained.database.as_deref().unwrap_or("unknown");
+    let without = explained
+        .no_catalog
+        .as_ref()
+        .map_or_else(String::new, |why| {
+            format!(
+                "without the catalog of database {database}: {why}\n\
+             names that could stand for a user's objects are left to PostgreSQL\n"
+            )
+        });
     format!(
-        "verdict: {}\n{}",
+        "verdict: {} (database {database})\n{without}{}",
         text::word(explained.verdict),
         text::table(2, &rows)
     )

@@ -210,7 +210,10 @@ impl Course {
         }
         let n = holders.len();
         if n > 0 {
-            let text = format!("{n} sessions with a write in flight were cut from {}", self.from);
+            let text = format!(
+                "{n} sessions with a write in flight were cut from {}",
+                self.from
+            );
             self.exception(text).await?;
         }
         let draining = self.desk.drains.start(self.until(AFTER_CANCEL));

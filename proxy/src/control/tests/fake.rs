@@ -17,16 +17,26 @@ use crate::evidence::WriteFate;
 use crate::fleet::{LocalStore, MemoryStore, Predecessor, Store, Written};
 use crate::gate::{Answer, Begin, Gate, Limits};
 use crate::group::{self, Group, NoLogins};
+use crate::pg::catalog::Catalogs;
 use crate::pg::classify::Policy;
 use crate::sessions::Sessions;
 use crate::shutdown::{Tasks, pair};
 use crate::unknown::UnknownLedger;
+use crate::upstream::wire::Login;
 use crate::upstream::{
-    CheckedTarget, Endpoint, History, Lsn, Observation, Prepared, ReadOnlyDefault, Region, Role, Target,
-    Targets, Timeline, Wanted,
+    CheckedTarget, Endpoint, History, Lsn, Observation, Prepared, ReadOnlyDefault, Region, Role,
+    Target, Targets, Timeline, Wanted,
 };
 
 const SYSTEM: u64 = 42;
+
+fn nobody(_: &Target, _: &str) -> Login {
+    Login {
+        params: Vec::new(),
+        password: None,
+        timeout: Duration::ZERO,
+    }
+}
 
 fn endpoint(region: &str) -> Endpoint {
     Endpoint::new(region, 5432)
@@ -387,7 +397,7 @@ impl World {
             gate: Gate::new(limits, boot.epoch()),
             targets: Arc::new(targets),
             sessions: Arc::new(Sessions::default()),
-            catalogs: Arc::default(),
+            catalogs: Catalogs::new("postgres", Box::new(nobody)),
             unknown: Arc::new(UnknownLedger::in_memory()),
             settings: front(),
             moves: Arc::new(Semaphore::new(1)),

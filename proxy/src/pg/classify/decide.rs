@@ -13,25 +13,30 @@ use pg_query::protobuf::{
 
 use super::finding::{Finding, Verdict};
 use super::kind::Kind;
-use super::policy::{Effect, Policy};
+use super::lens::Lens;
+use super::policy::Effect;
 use super::{Statement, explain, procedure, rule, session, walk};
 
 /// Judges the statements of `text` one by one.
-pub(super) fn all(text: &str, raw: Vec<RawStmt>, policy: &Policy) -> Vec<Statement> {
-    raw.iter()
-        .map(|each| statement(text, each, policy))
-        .collect()
+pub(super) fn all(text: &str, raw: Vec<RawStmt>, lens: Lens<'_>) -> Vec<Statement> {
+    raw.iter().map(|each| statement(text, each, lens)).collect()
 }
 
-fn statement(text: &str, raw: &RawStmt, policy: &Policy) -> Statement {
+fn statement(text: &str, raw: &RawStmt, lens: Lens<'_>) -> Statement {
     let place = place(text, raw);
     let Some(node) = raw.stmt.as_ref().and_then(|stmt| stmt.node.as_ref()) else {
         return Statement::new(place, Kind::Other, Finding::write(rule::SYNTAX));
     };
-    let (kind, finding) = top(node, policy);
+    let (kind, finding) = top(node, lens);
     let mut statement = Statement::new(place, kind, finding);
+    if let Kind::Execute { .. } = statement.kind {
+        statement.prepared = Some(arguments(node, lens));
+    }
     if let NodeEnum::PrepareStmt(prepare) = node {
-        statement.prepared = Some(inside(prepare.query.as_deref(), policy));
+        let mut finding = inside(prepare.query.as_deref(), lens);
+        // Its parameters are converted at each EXECUTE.
+        finding.worsen(walk::arguments(&prepare.argtypes, lens));
+        statement.prepared = Some(finding);
     }
     statement
 }
@@ -48,40 +53,38 @@ fn place(text: &str, raw: &RawStmt) -> Range<usize> {
     start..end.max(start)
 }
 
-fn top(node: &NodeEnum, policy: &Policy) -> (Kind, Finding) {
+pub(super) fn top(node: &NodeEnum, lens: Lens<'_>) -> (Kind, Finding) {
     if let Some(control) = session::control(node) {
         return control;
     }
     let other = |finding| (Kind::Other, finding);
-    let effect = |effect| other(policy.effect(effect));
+    let effect = |effect| other(lens.effect(effect));
     match node {
-        NodeEnum::SelectStmt(select) => (creates(selected_into(select)), walk::run(node, policy)),
+        NodeEnum::SelectStmt(select) => (creates(selected_into(select)), walk::run(node, lens)),
         NodeEnum::InsertStmt(_)
         | NodeEnum::UpdateStmt(_)
         | NodeEnum::DeleteStmt(_)
-        | NodeEnum::MergeStmt(_) => other(walk::run(node, policy)),
-        NodeEnum::TransactionStmt(stmt) => session::transaction(stmt, policy),
+        | NodeEnum::MergeStmt(_) => other(walk::run(node, lens)),
+        NodeEnum::TransactionStmt(stmt) => session::transaction(stmt, lens),
         NodeEnum::VariableSetStmt(stmt) => session::setting(stmt),
         NodeEnum::PrepareStmt(stmt) => prepare(stmt),
-        NodeEnum::ExecuteStmt(stmt) => execute(stmt, policy),
-        NodeEnum::DeclareCursorStmt(stmt) => declare(stmt, policy),
+        NodeEnum::ExecuteStmt(stmt) => execute(stmt, lens),
+        NodeEnum::DeclareCursorStmt(stmt) => declare(stmt, lens),
         NodeEnum::FetchStmt(stmt) => session::fetch(&stmt.portalname),
-        NodeEnum::CopyStmt(stmt) => copy(stmt, policy),
-        NodeEnum::ExplainStmt(stmt) => explain::explain(stmt, policy),
+        NodeEnum::CopyStmt(stmt) => copy(stmt, lens),
+        NodeEnum::ExplainStmt(stmt) => explain::explain(stmt, lens),
         NodeEnum::CheckPointStmt(_) => other(Finding::read(rule::CHECKPOINT)),
-        NodeEnum::LockStmt(stmt) => other(lock(stmt, policy)),
-        NodeEnum::NotifyStmt(stmt) => other(
-            policy
-                .effect(Effect::Notify)
-                .by(stmt.conditionname.as_str()),
-        ),
+        NodeEnum::LockStmt(stmt) => other(lock(stmt, lens)),
+        NodeEnum::NotifyStmt(stmt) => {
+            other(lens.effect(Effect::Notify).by(stmt.conditionname.as_str()))
+        }
         NodeEnum::VacuumStmt(_) | NodeEnum::ClusterStmt(_) | NodeEnum::ReindexStmt(_) => {
             effect(Effect::Maintenance)
         }
         NodeEnum::AlterSystemStmt(_) => effect(Effect::AlterSystem),
-        NodeEnum::LoadStmt(stmt) => other(policy.effect(Effect::Load).by(stmt.filename.as_str())),
-        NodeEnum::DoStmt(stmt) => (Kind::Procedure, procedure::block(stmt, policy)),
-        NodeEnum::CallStmt(stmt) => (Kind::Procedure, walk::procedure(stmt, policy)),
+        NodeEnum::LoadStmt(stmt) => other(lens.effect(Effect::Load).by(stmt.filename.as_str())),
+        NodeEnum::DoStmt(stmt) => (Kind::Procedure, procedure::block(stmt, lens)),
+        NodeEnum::CallStmt(stmt) => (Kind::Procedure, walk::procedure(stmt, lens)),
         NodeEnum::CreateTableAsStmt(stmt) => (creates(created(stmt)), Finding::write(rule::INTO)),
         NodeEnum::CreateStmt(stmt) => (creates(stmt.relation.as_ref()), Finding::write(rule::DDL)),
         NodeEnum::ViewStmt(stmt) => (creates(stmt.view.as_ref()), Finding::write(rule::DDL)),
@@ -103,16 +106,16 @@ fn prepare(stmt: &PrepareStmt) -> (Kind, Finding) {
 }
 
 /// A statement inside another one: PREPARE, DECLARE, COPY.
-fn inside(query: Option<&Node>, policy: &Policy) -> Finding {
+fn inside(query: Option<&Node>, lens: Lens<'_>) -> Finding {
     match query.and_then(|query| query.node.as_ref()) {
-        Some(node) => top(node, policy).1,
+        Some(node) => top(node, lens).1,
         None => Finding::write(rule::SYNTAX),
     }
 }
 
-fn execute(stmt: &ExecuteStmt, policy: &Policy) -> (Kind, Finding) {
+fn execute(stmt: &ExecuteStmt, lens: Lens<'_>) -> (Kind, Finding) {
     let mut finding = Finding::new(Verdict::Uncertain, rule::EXECUTE, Some(stmt.name.clone()));
-    finding.worsen(walk::arguments(&stmt.params, policy));
+    finding.worsen(walk::arguments(&stmt.params, lens));
     (
         Kind::Execute {
             name: stmt.name.clone(),
@@ -121,23 +124,38 @@ fn execute(stmt: &ExecuteStmt, policy: &Policy) -> (Kind, Finding) {
     )
 }
 
-fn declare(stmt: &DeclareCursorStmt, policy: &Policy) -> (Kind, Finding) {
+/// The arguments of an EXECUTE, also of one that is explained.
+fn arguments(node: &NodeEnum, lens: Lens<'_>) -> Finding {
+    match node {
+        NodeEnum::ExecuteStmt(execute) => walk::arguments(&execute.params, lens),
+        NodeEnum::ExplainStmt(explain) => {
+            let inner = explain.query.as_ref().and_then(|query| query.node.as_ref());
+            inner.map_or_else(
+                || Finding::write(rule::SYNTAX),
+                |inner| arguments(inner, lens),
+            )
+        }
+        _ => Finding::write(rule::SYNTAX),
+    }
+}
+
+fn declare(stmt: &DeclareCursorStmt, lens: Lens<'_>) -> (Kind, Finding) {
     /// CURSOR_OPT_HOLD in PostgreSQL's parsenodes.h.
     const HOLD: i32 = 0x20;
     let kind = Kind::DeclareCursor {
         hold: stmt.options & HOLD != 0,
     };
-    (kind, inside(stmt.query.as_deref(), policy))
+    (kind, inside(stmt.query.as_deref(), lens))
 }
 
-fn copy(stmt: &CopyStmt, policy: &Policy) -> (Kind, Finding) {
+fn copy(stmt: &CopyStmt, lens: Lens<'_>) -> (Kind, Finding) {
     let kind = if stmt.is_from {
         Kind::CopyFrom
     } else {
         Kind::CopyTo
     };
     let mut finding = match &stmt.relation {
-        Some(relation) if stmt.is_from && walk::is_temporary(relation) => Finding::new(
+        Some(relation) if stmt.is_from && walk::may_be_temporary(relation, lens.policy) => Finding::new(
             Verdict::Uncertain,
             rule::TEMPORARY,
             Some(walk::relation(relation)),
@@ -145,31 +163,27 @@ fn copy(stmt: &CopyStmt, policy: &Policy) -> (Kind, Finding) {
         Some(relation) if stmt.is_from => {
             Finding::write(rule::COPY_FROM).by(walk::relation(relation))
         }
-        Some(_) => Finding::read(rule::QUERY),
-        None => inside(stmt.query.as_deref(), policy),
+        Some(relation) => lens.relation(relation),
+        None => inside(stmt.query.as_deref(), lens),
     };
     // Reading a server file changes nothing; a program can do anything either way.
     if stmt.is_program || (!stmt.is_from && !stmt.filename.is_empty()) {
-        finding.worsen(
-            policy
-                .effect(Effect::ServerFiles)
-                .by(stmt.filename.as_str()),
-        );
+        finding.worsen(lens.effect(Effect::ServerFiles).by(stmt.filename.as_str()));
     }
     let filter: Vec<Node> = stmt
         .where_clause
         .iter()
         .map(|node| (**node).clone())
         .collect();
-    finding.worsen(walk::arguments(&filter, policy));
+    finding.worsen(walk::arguments(&filter, lens));
     (kind, finding)
 }
 
 /// Only ACCESS EXCLUSIVE leaves a trace: it takes a transaction id and is logged, so that hot
 /// standbys honour it. The weaker modes live and die in the server's memory.
-fn lock(stmt: &LockStmt, policy: &Policy) -> Finding {
+fn lock(stmt: &LockStmt, lens: Lens<'_>) -> Finding {
     if stmt.mode == pg_query::LockMode::AccessExclusiveLock as i32 {
-        return policy.effect(Effect::Lock);
+        return lens.effect(Effect::Lock);
     }
     Finding::new(Verdict::Uncertain, Effect::Lock.word(), None)
 }

@@ -6,11 +6,12 @@ use pg_query::protobuf::{AConst, CreateTableAsStmt, ExplainStmt, Node, a_const::
 
 use super::finding::{Finding, Verdict};
 use super::kind::Kind;
-use super::policy::{Effect, Policy};
+use super::lens::Lens;
+use super::policy::Effect;
 use super::{names, rule, walk};
 
-pub(super) fn explain(stmt: &ExplainStmt, policy: &Policy) -> (Kind, Finding) {
-    let runs = stmt.options.iter().any(is_analyze);
+pub(super) fn explain(stmt: &ExplainStmt, lens: Lens<'_>) -> (Kind, Finding) {
+    let runs = stmt.options.iter().rev().find_map(analyze) == Some(true);
     let Some(node) = node(stmt.query.as_deref()) else {
         return (Kind::Other, Finding::write(rule::SYNTAX));
     };
@@ -19,7 +20,7 @@ pub(super) fn explain(stmt: &ExplainStmt, policy: &Policy) -> (Kind, Finding) {
         NodeEnum::ExecuteStmt(execute) => {
             let name = execute.name.clone();
             let mut finding = Finding::new(Verdict::Uncertain, rule::EXECUTE, Some(name.clone()));
-            finding.worsen(walk::arguments(&execute.params, policy));
+            finding.worsen(walk::arguments(&execute.params, lens));
             (
                 if runs {
                     Kind::Execute { name }
@@ -31,12 +32,12 @@ pub(super) fn explain(stmt: &ExplainStmt, policy: &Policy) -> (Kind, Finding) {
         }
         NodeEnum::DeclareCursorStmt(declare) => (
             Kind::Other,
-            query(self::node(declare.query.as_deref()), runs, policy),
+            query(self::node(declare.query.as_deref()), runs, lens),
         ),
-        NodeEnum::CreateTableAsStmt(create) => (Kind::Other, table(create, runs, policy)),
+        NodeEnum::CreateTableAsStmt(create) => (Kind::Other, table(create, runs, lens)),
         // REFRESH is accepted and not run: "utility statements have no plan structure".
         NodeEnum::RefreshMatViewStmt(_) => (Kind::Other, Finding::read(rule::PLAN)),
-        _ => (Kind::Other, query(Some(node), runs, policy)),
+        _ => (Kind::Other, query(Some(node), runs, lens)),
     }
 }
 
@@ -44,17 +45,17 @@ fn node(node: Option<&Node>) -> Option<&NodeEnum> {
     node.and_then(|node| node.node.as_ref())
 }
 
-fn query(node: Option<&NodeEnum>, runs: bool, policy: &Policy) -> Finding {
+fn query(node: Option<&NodeEnum>, runs: bool, lens: Lens<'_>) -> Finding {
     match node {
-        Some(node) if runs => walk::run(node, policy),
-        Some(node) => walk::plan(node, policy),
+        Some(node) if runs => walk::run(node, lens),
+        Some(node) => walk::plan(node, lens),
         None => Finding::write(rule::SYNTAX),
     }
 }
 
 /// PostgreSQL's read-only mode lets EXPLAIN ANALYZE of CREATE TABLE AS pass: the table is filled
 /// and thrown away, and a transaction id is spent.
-fn table(create: &CreateTableAsStmt, runs: bool, policy: &Policy) -> Finding {
+fn table(create: &CreateTableAsStmt, runs: bool, lens: Lens<'_>) -> Finding {
     let inner = node(create.query.as_deref());
     let mut finding = match inner {
         Some(NodeEnum::ExecuteStmt(execute)) => Finding::new(
@@ -62,22 +63,25 @@ fn table(create: &CreateTableAsStmt, runs: bool, policy: &Policy) -> Finding {
             rule::EXECUTE,
             Some(execute.name.clone()),
         ),
-        _ => query(inner, runs, policy),
+        _ => query(inner, runs, lens),
     };
     if runs {
-        finding.worsen(policy.effect(Effect::ExplainCreate));
+        finding.worsen(lens.effect(Effect::ExplainCreate));
     }
     finding
 }
 
-/// Of several ANALYZE options the last holds on the server; here a single true one suffices. A
-/// value that is not clearly false is true.
-fn is_analyze(option: &Node) -> bool {
+/// What an option says about ANALYZE, if anything; of several the last holds on the server. A value
+/// that is not clearly false is true.
+fn analyze(option: &Node) -> Option<bool> {
     let Some(NodeEnum::DefElem(option)) = &option.node else {
-        return true;
+        return Some(true);
     };
+    if option.defname != "analyze" {
+        return None;
+    }
     let Some(value) = &option.arg else {
-        return option.defname == "analyze";
+        return Some(true);
     };
     let off = match value.node.as_ref() {
         Some(NodeEnum::Integer(integer)) => integer.ival == 0,
@@ -92,5 +96,5 @@ fn is_analyze(option: &Node) -> bool {
                 .any(|no| word.eq_ignore_ascii_case(no))
         }),
     };
-    option.defname == "analyze" && !off
+    Some(!off)
 }

@@ -28,14 +28,26 @@ impl Eyes {
 
     /// Changes whenever a judgement may turn out differently.
     pub fn generation(&self) -> u64 {
-        self.shelf.catalog().generation()
+        self.shelf.catalog().generation() * 2 + u64::from(self.policy.temporaries)
     }
 }
 
 #[cfg(test)]
+use crate::pg::catalog::{Facts, settle};
+
+#[cfg(test)]
 impl Eyes {
-    /// Eyes for tests that are about something else.
+    /// Eyes for tests that are about something else: a database with a few plain tables.
     pub(crate) fn in_tests() -> Self {
-        Self::without_catalog(Policy::default(), "a test")
+        Self::of_facts(Policy::default(), &Facts::plain_tables())
+    }
+
+    /// Eyes for a database with these objects.
+    pub(crate) fn of_facts(policy: Policy, facts: &Facts) -> Self {
+        let model = settle(facts).expect("the objects of a test settle");
+        Self {
+            policy,
+            shelf: Shelf::new(Catalog::of(model, 0)),
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! A verdict with its reason, and how several of them become one: the gravest stands, and of
 //! equally grave ones the first met in the text.
 
+use super::rule;
+use crate::pg::catalog::Nature;
+
 /// What classification decided about a statement. Ordered from harmless to grave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
@@ -35,6 +38,9 @@ pub struct Finding {
     pub rule: &'static str,
     /// The name that decided, as written.
     pub decided_by: Option<String>,
+    /// Everything that was met, not only what decided: an operator may let one effect pass and not
+    /// another.
+    pub(super) nature: Nature,
 }
 
 impl Finding {
@@ -43,6 +49,11 @@ impl Finding {
             verdict,
             rule,
             decided_by,
+            nature: Nature {
+                way_out: rule == rule::WAY_OUT,
+                unknown: verdict > Verdict::Read,
+                ..Nature::HARMLESS
+            },
         }
     }
 
@@ -63,10 +74,18 @@ impl Finding {
         self
     }
 
+    /// Both together: the graver of them.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.worsen(other);
+        self
+    }
+
     /// Keeps the graver of both; the one that was there first if they are equal.
     pub(super) fn worsen(&mut self, other: Self) {
+        let nature = self.nature.and(other.nature);
         if other.verdict > self.verdict {
             *self = other;
         }
+        self.nature = nature;
     }
 }

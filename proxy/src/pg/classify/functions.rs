@@ -22,8 +22,12 @@ pub(super) enum Known {
     Nothing,
 }
 
-/// Looks a function up by its name: the one door through which the walk asks, so that a catalog
-/// of the database in use can be asked behind it.
+/// Whether PostgreSQL ships a function of this name and every one of them leaves nothing behind.
+pub(crate) fn is_safe(name: &str) -> bool {
+    super::names::is_safe_function(name)
+}
+
+/// Looks a function up by its name alone.
 pub(super) fn look_up(name: &Name<'_>) -> Known {
     match name.local {
         "nextval" | "setval" => Known::Sequence,
@@ -36,8 +40,8 @@ pub(super) fn look_up(name: &Name<'_>) -> Known {
     }
 }
 
-/// The effect of a function by its name.
-pub(super) fn effect(name: &str) -> Option<Effect> {
+/// The effect a function of this name has.
+pub(crate) fn effect(name: &str) -> Option<Effect> {
     Some(match name {
         "txid_current" | "pg_current_xact_id" => Effect::AssignXid,
         "dblink" | "dblink_exec" | "dblink_open" | "dblink_send_query" => Effect::Dblink,

@@ -51,7 +51,7 @@ pub enum Kind {
 }
 
 /// The two settings wall two stands on.
-pub(super) fn is_read_only_setting(name: &str) -> bool {
+pub(crate) fn is_read_only_setting(name: &str) -> bool {
     name.eq_ignore_ascii_case("transaction_read_only")
         || name.eq_ignore_ascii_case("default_transaction_read_only")
 }

@@ -1,24 +1,27 @@
 //! Text of a statement in, verdict out.
 //!
 //! [`judge`] asks PostgreSQL's own grammar what a text contains and decides, statement by
-//! statement, whether it may change something that outlives it. Syntax alone decides here: what
-//! only the catalog knows (views, row-security policies, triggers, a user's function in front of
-//! a built-in one of the same name) is not seen. Wall two, where PostgreSQL itself refuses to
-//! write, stands behind every verdict but `Write`.
+//! statement, whether it may change something that outlives it. What a name stands for (a view, a
+//! user's function in front of a built-in one) the catalog of the database in use says, where it is
+//! known. Wall two, where PostgreSQL itself refuses to write, stands behind every verdict but
+//! `Write`.
 //!
 //! The rule for doubt: what is not understood is a write. Nothing here does IO, keeps state or
 //! logs, and nothing of a text leaves it except names (`decided_by`).
 
+mod code;
 mod decide;
 mod explain;
 mod eyes;
 mod finding;
 mod functions;
 mod kind;
+mod lens;
 mod names;
 mod parse;
 mod policy;
 mod procedure;
+mod room;
 pub mod rule;
 mod session;
 #[cfg(test)]
@@ -27,11 +30,17 @@ mod walk;
 
 use std::ops::Range;
 
+use lens::Lens;
+
+pub(crate) use code::Code;
 pub use eyes::Eyes;
 pub use finding::{Finding, Verdict};
+pub(crate) use functions::{effect as effect_of, is_safe as is_safe_function};
+pub(crate) use kind::is_read_only_setting;
 pub use kind::{Access, Kind};
 pub use parse::{MAX_TEXT, Reading};
 pub use policy::{Effect, Effects, Policy, UnknownEffect};
+pub(crate) use room::{at_length, with_room};
 
 /// One statement of a text and what was decided about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +56,8 @@ pub struct Statement {
     pub rule: &'static str,
     /// The function, relation, operator, type or setting that decided, as written.
     pub decided_by: Option<String>,
-    /// For PREPARE: the finding about the statement inside, due at each EXECUTE of its name.
+    /// For PREPARE: the finding about the statement inside, due at each EXECUTE of its name. For
+    /// EXECUTE: the finding about its arguments.
     pub prepared: Option<Finding>,
 }
 
@@ -61,6 +71,19 @@ impl Statement {
     /// Whether it could lift the read-only setting wall two stands on.
     pub fn is_way_out(&self) -> bool {
         self.kind.is_way_out()
+    }
+
+    /// What was decided about it.
+    pub(crate) fn finding(&self) -> Finding {
+        Finding::new(self.verdict, self.rule, self.decided_by.clone())
+    }
+
+    /// An EXECUTE: what its name stands for was found, and decides with the arguments.
+    pub(crate) fn decide(&mut self, mut finding: Finding) {
+        finding = self.prepared.iter().cloned().fold(finding, Finding::and);
+        self.verdict = finding.verdict;
+        self.rule = finding.rule;
+        self.decided_by = finding.decided_by;
     }
 }
 
@@ -104,6 +127,7 @@ impl Statement {
             verdict,
             rule,
             decided_by,
+            nature: _,
         } = finding;
         Self {
             text,
@@ -119,30 +143,42 @@ impl Statement {
 /// Judges `sql`, a text as it stands in a Query or Parse message without its terminating zero, the
 /// way a session with the settings in `reading` means it.
 ///
-/// Costs about 1 µs per token on the calling thread: a text of more than a few KiB is better
-/// judged where it holds up no other session.
+/// Costs about 1 µs per token, and the caller waits for it: a text of more than a few KiB is better
+/// judged within [`at_length`], where it holds up no other session.
 ///
 /// Never panics and never overflows a stack of 2 MB. A text that is longer than [`MAX_TEXT`], is
 /// not UTF-8, contains a zero byte, cannot be parsed or nests too deeply is one `Write` whose
 /// rule says which of these it was.
 pub fn judge(sql: &[u8], reading: Reading, eyes: &Eyes) -> Judgement {
-    let policy = &eyes.policy;
+    let catalog = eyes.shelf.catalog();
+    let lens = Lens {
+        policy: &eyes.policy,
+        model: catalog.model(),
+    };
     let text = match parse::readable(sql, reading) {
         Ok(text) => text,
         Err(rule) => return Judgement::refused(sql.len(), rule),
     };
+    let judge = || judge_text(text, reading, lens);
+    if room::is_shallow(text) {
+        return judge();
+    }
+    with_room(judge).unwrap_or_else(|| Judgement::refused(text.len(), rule::TOO_DEEP))
+}
+
+fn judge_text(text: &str, reading: Reading, lens: Lens<'_>) -> Judgement {
     let mut parsed = parse::modes(text, reading)
-        .map(|mode| parse::statements(text, mode).map(|raw| decide::all(text, raw, policy)));
+        .map(|mode| parse::statements(text, mode).map(|raw| decide::all(text, raw, lens)));
     let Some(first) = parsed.next() else {
-        return Judgement::refused(sql.len(), rule::UNPARSABLE);
+        return Judgement::refused(text.len(), rule::UNPARSABLE);
     };
     // Read both ways, the text must mean the same: a string that ends early one way may have
     // hidden a statement the other way.
     if parsed.any(|other| other != first) {
-        return Judgement::refused(sql.len(), rule::STRINGS);
+        return Judgement::refused(text.len(), rule::STRINGS);
     }
     match first {
         Ok(statements) => Judgement { statements },
-        Err(rule) => Judgement::refused(sql.len(), rule),
+        Err(rule) => Judgement::refused(text.len(), rule),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A name counts as built in when it is on the list and stands without a schema or in
 //! `pg_catalog`. Without a schema, `search_path` may put a user's object in front of it, and a
-//! user's overload may match its arguments better; only the catalog can tell.
+//! user's overload may match its arguments better: `lens` asks the catalog.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -22,9 +22,14 @@ fn list(text: &'static str) -> HashSet<&'static str> {
         .collect()
 }
 
+/// Whether PostgreSQL ships a function of this name and every one of them leaves nothing behind.
+pub(super) fn is_safe_function(name: &str) -> bool {
+    FUNCTIONS.contains(name)
+}
+
 /// A name with its schema, as the parser folded it.
 pub(super) struct Name<'a> {
-    schema: Option<&'a str>,
+    pub(super) schema: Option<&'a str>,
     pub(super) local: &'a str,
 }
 
@@ -39,6 +44,14 @@ impl<'a> Name<'a> {
             None => None,
         };
         Some(Self { schema, local })
+    }
+
+    /// From its parts, of which the schema may be empty.
+    pub(super) fn in_schema(schema: &'a str, local: &'a str) -> Self {
+        Self {
+            schema: (!schema.is_empty()).then_some(schema),
+            local,
+        }
     }
 
     pub(super) fn is_safe_function(&self) -> bool {

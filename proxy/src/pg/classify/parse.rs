@@ -1,8 +1,8 @@
 //! PostgreSQL's grammar, bounded.
 //!
-//! The parser is the server's own C code and checks the depth of its stack against the thread it
-//! runs on; the tree then comes over as protobuf, whose decoder stops at 100 nested messages,
-//! which is what bounds every recursion over it here. Time is bounded by the length of the text.
+//! The parser is the server's own C code and checks the depth of its stack, which bounds every
+//! recursion over the tree that it hands over (see `room`). Time is bounded by the length of the
+//! text.
 //!
 //! How a text is cut into tokens depends on two settings of the session. Where they are not
 //! known, every reading that is possible must agree.

@@ -37,6 +37,8 @@ effects! {
     ExplainCreate = "explain-create",
     /// Large objects written through `lo_*`.
     LargeObjects = "large-objects",
+    /// Tables that lie on another server, where a SELECT may write; `file_fdw` is none of them.
+    ForeignTables = "foreign-tables",
     /// LOAD of a library into the session's backend.
     Load = "load",
     /// LOCK TABLE in ACCESS EXCLUSIVE mode, which is logged for standbys; weaker locks pass.
@@ -85,6 +87,21 @@ impl FromStr for Effect {
 pub struct Effects(u32);
 
 impl Effects {
+    /// The empty set.
+    pub const NONE: Self = Self(0);
+
+    /// The set and this effect.
+    #[must_use]
+    pub fn with(self, effect: Effect) -> Self {
+        Self(self.0 | 1 << effect as u32)
+    }
+
+    /// Both sets.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether `effect` is in the set.
     pub fn contains(self, effect: Effect) -> bool {
         self.0 & (1 << effect as u32) != 0
@@ -101,11 +118,7 @@ impl Effects {
 
 impl FromIterator<Effect> for Effects {
     fn from_iter<I: IntoIterator<Item = Effect>>(effects: I) -> Self {
-        Self(
-            effects
-                .into_iter()
-                .fold(0, |bits, each| bits | 1 << each as u32),
-        )
+        effects.into_iter().fold(Self::NONE, Self::with)
     }
 }
 
@@ -118,6 +131,9 @@ pub struct Policy {
     /// `functions.volatile = "refuse"`: a function, operator or type that is not known counts as
     /// a write instead of being left to wall two.
     pub strict: bool,
+    /// The session has temporary tables, so a name without a schema may be one. PostgreSQL's
+    /// read-only mode lets those be changed, and no others: what changes tables is left to it.
+    pub temporaries: bool,
 }
 
 impl Policy {
@@ -128,7 +144,19 @@ impl Policy {
         } else {
             Verdict::Write
         };
-        Finding::new(verdict, effect.word(), None)
+        let mut finding = Finding::new(verdict, effect.word(), None);
+        finding.nature.effects = Effects::NONE.with(effect);
+        finding
+    }
+
+    /// A write that PostgreSQL tells from one to a temporary table.
+    pub(super) fn unless_temporary(&self, rule: &'static str) -> Finding {
+        let verdict = if self.temporaries {
+            Verdict::Uncertain
+        } else {
+            Verdict::Write
+        };
+        Finding::new(verdict, rule, None)
     }
 
     /// What a name that is not known makes of its statement.

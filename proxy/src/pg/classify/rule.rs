@@ -42,6 +42,12 @@ pub const SESSION: &str = "session";
 
 /// Calls a function that is not known to be free of effects.
 pub const FUNCTION: &str = "function";
+/// Reads a view or table of which more has to be known, or one that the catalog does not know.
+pub const RELATION: &str = "relation";
+/// A name that is most likely a built-in one's, in a database whose catalog is not known.
+pub const NO_CATALOG: &str = "no-catalog";
+/// Changes a table for which a rule says what happens instead; PostgreSQL decides.
+pub const REWRITTEN: &str = "rewritten";
 /// Uses an operator that is not built in.
 pub const OPERATOR: &str = "operator";
 /// Names a type that is not built in; a domain's CHECK or a cast may run code.
@@ -54,7 +60,7 @@ pub const CURSOR: &str = "cursor";
 pub const EXECUTE: &str = "execute";
 /// CALL or DO: run inside a read-only transaction of our own.
 pub const PROCEDURE: &str = "procedure";
-/// Changes a table of schema `pg_temp`.
+/// Changes a table that is, or may be, temporary.
 pub const TEMPORARY: &str = "temporary";
 
 /// INSERT, UPDATE, DELETE, MERGE.
@@ -91,6 +97,9 @@ pub const ALL: &[&str] = &[
     SETTING,
     SESSION,
     FUNCTION,
+    RELATION,
+    NO_CATALOG,
+    REWRITTEN,
     OPERATOR,
     TYPE,
     FIELD,

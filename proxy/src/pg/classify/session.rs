@@ -10,13 +10,14 @@ use pg_query::protobuf::{
 
 use super::finding::{Finding, Verdict};
 use super::kind::{Access, Kind};
-use super::policy::{Effect, Policy};
+use super::lens::Lens;
+use super::policy::Effect;
 use super::rule;
 
-pub(super) fn transaction(stmt: &TransactionStmt, policy: &Policy) -> (Kind, Finding) {
+pub(super) fn transaction(stmt: &TransactionStmt, lens: Lens<'_>) -> (Kind, Finding) {
     use TransactionStmtKind as T;
     let boundary = |kind| (kind, Finding::boundary(rule::TRANSACTION));
-    let two_phase = |kind| (kind, policy.effect(Effect::TwoPhase).by(stmt.gid.as_str()));
+    let two_phase = |kind| (kind, lens.effect(Effect::TwoPhase).by(stmt.gid.as_str()));
     match T::try_from(stmt.kind) {
         Ok(T::TransStmtBegin | T::TransStmtStart) => boundary(Kind::Begin {
             access: access(&stmt.options),

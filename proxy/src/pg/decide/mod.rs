@@ -128,7 +128,7 @@ pub(crate) fn decide(view: &View, now: Circumstances) -> Decision {
     {
         return decision;
     }
-    one_by_one(&view.steps, now)
+    one_by_one(view, now)
 }
 
 /// Under `hold` a group with a write in it waits whole: it was sent as one transaction.
@@ -137,6 +137,16 @@ fn held_whole(steps: &[Step], now: Circumstances) -> Option<Decision> {
         if let Stand::Never(why) | Stand::Out(why) = outside(step, now) {
             return Some(Decision::Write(why));
         }
+    }
+    let doubt = |s: &Step| match outside(s, now) {
+        Stand::Doubt | Stand::Wrap => s.kind != Kind::Fetch,
+        _ => false,
+    };
+    if steps.iter().any(doubt) && steps.iter().any(outlives_failure) {
+        // Tried and refused it would be run again after the fence, on top of what stayed.
+        return Some(Decision::Write(
+            "it may write, and what it does cannot be undone",
+        ));
     }
     let opens =
         |s: &&Step| matches!(&s.kind, Kind::Begin { access } if *access != Some(Access::ReadOnly));
@@ -158,7 +168,18 @@ fn held_whole(steps: &[Step], now: Circumstances) -> Option<Decision> {
     })
 }
 
-fn one_by_one(steps: &[Step], now: Circumstances) -> Decision {
+/// What it does to its session stays when its group fails.
+fn outlives_failure(step: &Step) -> bool {
+    let text = step.text.to_ascii_lowercase();
+    let kept = matches!(
+        step.kind,
+        Kind::Prepare { .. } | Kind::Deallocate { .. } | Kind::Discard | Kind::Fetch
+    );
+    kept || text.contains("advisory") || text.contains("dblink")
+}
+
+fn one_by_one(view: &View, now: Circumstances) -> Decision {
+    let steps = &view.steps;
     let mut manner = Manner::Plain;
     for (n, step) in steps.iter().enumerate() {
         let stand = match now.tx {
@@ -170,6 +191,8 @@ fn one_by_one(steps: &[Step], now: Circumstances) -> Decision {
         let (first, last) = (n == 0, n + 1 == steps.len());
         match stand {
             Stand::Fine => {}
+            // Refused by PostgreSQL where it is not alone.
+            Stand::Last(_) if view.simple && steps.len() > 1 && step.kind == Kind::DiscardAll => {}
             Stand::Doubt if manner == Manner::Plain => manner = Manner::Doubt,
             Stand::Doubt => {}
             Stand::Wrap => manner = Manner::Wrapped,
@@ -213,7 +236,7 @@ fn open(step: &Step) -> Stand {
         Kind::PrepareTransaction => Stand::Out("a prepared transaction would outlive the fence"),
         Kind::Show { name } if name == DEFAULT => Stand::Alone(Decision::Show(name.clone())),
         kind if is_end(kind) => Stand::Last(at_end(kind)),
-        kind if sets_default(kind) => Stand::Last(lowered()),
+        kind if sets_default(kind) => Stand::Last(lowered(kind)),
         _ => Stand::Fine,
     }
 }
@@ -272,7 +295,7 @@ fn virtually(step: &Step) -> Option<Stand> {
         } => Stand::Out("READ WRITE together with another transaction mode"),
         Kind::Set { name, .. } if name == CURRENT => Stand::Alone(Decision::Accept("SET")),
         Kind::Reset { name } if name == CURRENT => Stand::Alone(Decision::Accept("RESET")),
-        kind if sets_default(kind) => Stand::Last(lowered()),
+        kind if sets_default(kind) => Stand::Last(lowered(kind)),
         _ => return None,
     })
 }
@@ -297,10 +320,10 @@ fn sets_default(kind: &Kind) -> bool {
     }
 }
 
-fn lowered() -> After {
+fn lowered(kind: &Kind) -> After {
     After {
         rewall: true,
-        own: true,
+        own: !matches!(kind, Kind::Set { local: true, .. }),
         ..After::default()
     }
 }

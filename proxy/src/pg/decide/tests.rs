@@ -177,7 +177,16 @@ fn nothing_runs_between_the_lowering_and_the_raising_of_wall_two() {
     ] {
         for now in [IDLE, REJECT, OPEN, SEALED] {
             check(now, sql, Short::Rewall);
-            check(now, &format!("{sql}; SELECT my_function()"), Short::Cut(1));
+            let more = format!("{sql}; SELECT my_function()");
+            if sql == "DISCARD ALL" {
+                // PostgreSQL refuses it in a Query of several statements.
+                let view = seen(&pipeline(&[sql, "SELECT 1"]), &Track::default());
+                assert_eq!(short(&decide(&view, now)), Short::Cut(1));
+                let view = seen(&simple(&more), &Track::default());
+                assert!(matches!(decide(&view, now), Decision::Send(..)));
+            } else {
+                check(now, &more, Short::Cut(1));
+            }
         }
     }
     // A function may have lowered it; the end of the implicit transaction begins another.
@@ -232,6 +241,20 @@ fn procedures_are_wrapped_outside_and_run_inside_a_transaction() {
         "DO $$ BEGIN PERFORM pg_notify('a', 'b'), END $$",
         Short::Write,
     );
+}
+
+#[test]
+fn what_would_be_done_twice_is_held_at_once() {
+    for sql in [
+        "SELECT pg_advisory_lock(1), f()",
+        "PREPARE p AS SELECT 1; SELECT f()",
+        "DEALLOCATE p; CALL p()",
+        "FETCH c; SELECT f()",
+    ] {
+        check(IDLE, sql, Short::Write);
+    }
+    check(IDLE, "FETCH c", Short::Doubt);
+    check(IDLE, "PREPARE p AS SELECT 1; SELECT 1", Short::Pass);
 }
 
 #[test]

@@ -113,12 +113,6 @@ impl Group {
         }
     }
 
-    /// True when nothing in it can change anything.
-    pub(crate) fn provably_reads(&self, eyes: &Eyes) -> bool {
-        self.judgements(eyes)
-            .is_some_and(|all| all.iter().all(|j| j.verdict() == Verdict::Read))
-    }
-
     /// True when nothing in it can have left session state that only the server knows of: advisory
     /// locks, temporary tables. DML is taken not to, by its triggers as little as by itself.
     pub(crate) fn leaves_nothing(&self, eyes: &Eyes) -> bool {

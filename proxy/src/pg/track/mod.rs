@@ -8,6 +8,7 @@
 mod feed;
 mod group;
 mod inventory;
+mod named;
 mod prepared;
 mod spoken;
 mod state;
@@ -77,6 +78,8 @@ pub(crate) struct Track {
     /// Set while a move is near: groups are judged by whether they may have changed what the
     /// server alone knows. Else any group is taken to.
     pub(crate) watched: bool,
+    /// It made or altered objects of the database since it was last at rest.
+    pub(crate) changed_catalog: bool,
     /// Such a group was answered since the server was last asked.
     changed: bool,
 }
@@ -98,6 +101,7 @@ impl Default for Track {
             next_recent: 0,
             watched: false,
             changed: false,
+            changed_catalog: false,
         }
     }
 }
@@ -143,6 +147,16 @@ impl Track {
     pub(crate) fn failing(&self) -> bool {
         let mut groups = self.sent.iter().filter(|g| g.is_one());
         groups.next().is_some_and(|g| g.failed)
+    }
+
+    /// An AND CHAIN began the open transaction.
+    pub(crate) fn chained(&self) -> bool {
+        self.effects.chained
+    }
+
+    /// The open transaction will take a transaction id at its COMMIT, read-only or not.
+    pub(crate) fn notifies(&self) -> bool {
+        self.effects.notifies
     }
 
     /// A cursor is open whose query is a write that read-only mode may let pass.
@@ -351,6 +365,7 @@ impl Track {
             group.completed += 1;
             group.notable |= state::is_notable(tag);
         }
+        self.changed_catalog |= state::changes_catalog(tag);
     }
 
     /// EmptyQueryResponse or PortalSuspended came.

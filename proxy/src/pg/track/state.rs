@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::inventory::set_config;
 use super::spoken::{Call, calls};
 use super::{Group, Item, Shape, Statements, Tx};
-use crate::pg::classify::{Eyes, Judgement, Kind, Verdict, judge};
+use crate::pg::classify::{Effect as Durable, Eyes, Judgement, Kind, Verdict, judge};
 use crate::sessions::Pin;
 
 /// True for command tags after which a session may have other state than before.
@@ -26,8 +26,35 @@ pub(crate) fn is_notable(tag: &[u8]) -> bool {
                 || tag.starts_with(b"DECLARE")
         }
         Some(b'L') => tag.starts_with(b"LISTEN") || tag.starts_with(b"LOAD"),
+        Some(b'N') => tag.starts_with(b"NOTIFY"),
         Some(b'U') => tag.starts_with(b"UNLISTEN"),
         Some(b'P') => tag.starts_with(b"PREPARE"),
+        _ => false,
+    }
+}
+
+/// True for command tags after which a name may stand for something else. What only goes away
+/// (DROP) is not among them: a name then stands for less, and tables are made too often.
+pub(crate) fn changes_catalog(tag: &[u8]) -> bool {
+    const MADE: &[&[u8]] = &[
+        b"CREATE AGGREGATE",
+        b"CREATE CAST",
+        b"CREATE DOMAIN",
+        b"CREATE EXTENSION",
+        b"CREATE FOREIGN TABLE",
+        b"CREATE FUNCTION",
+        b"CREATE OPERATOR",
+        b"CREATE POLICY",
+        b"CREATE PROCEDURE",
+        b"CREATE RULE",
+        b"CREATE SCHEMA",
+        b"CREATE TYPE",
+        b"CREATE VIEW",
+        b"IMPORT FOREIGN SCHEMA",
+    ];
+    match tag.first() {
+        Some(b'A') => tag.starts_with(b"ALTER") && tag != b"ALTER SYSTEM" && tag != b"ALTER ROLE",
+        Some(b'C' | b'I') => MADE.contains(&tag),
         _ => false,
     }
 }
@@ -176,6 +203,10 @@ pub(crate) struct Effects {
     failed: bool,
     /// It declared a cursor over something that read-only mode may not stop.
     pub(super) grave_cursor: bool,
+    /// It will take a transaction id at its COMMIT, read-only or not.
+    pub(super) notifies: bool,
+    /// An AND CHAIN began it.
+    pub(super) chained: bool,
 }
 
 impl Effects {
@@ -260,6 +291,8 @@ impl Effects {
     pub(crate) fn end_of_transaction(&mut self) {
         self.waiting.clear();
         self.grave_cursor = false;
+        self.notifies = false;
+        self.chained = false;
     }
 
     fn walk(
@@ -277,6 +310,7 @@ impl Effects {
             *left -= 1;
             self.grave_cursor |= matches!(statement.kind, Kind::DeclareCursor { .. })
                 && statement.verdict == Verdict::Write;
+            self.notifies |= statement.rule == Durable::Notify.word() && statement.verdict == Verdict::Write;
             let own = text.get(statement.text.clone()).unwrap_or_default();
             let own = String::from_utf8_lossy(own).into_owned();
             self.one(&statement.kind, own, sets, statements);
@@ -295,10 +329,12 @@ impl Effects {
             Kind::Commit { chain } => {
                 self.end(sets);
                 self.in_transaction = *chain;
+                self.chained = *chain;
             }
             Kind::Rollback { chain } => {
                 self.waiting.clear();
                 self.in_transaction = *chain;
+                self.chained = *chain;
                 self.failed = false;
             }
             // Settings stay; the transaction is no longer this session's.

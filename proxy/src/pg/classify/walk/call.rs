@@ -23,7 +23,7 @@ impl Walk<'_> {
             agg_order,
             agg_filter,
             over,
-            agg_within_group: _,
+            agg_within_group,
             agg_star: _,
             agg_distinct: _,
             func_variadic: _,
@@ -31,7 +31,10 @@ impl Walk<'_> {
             location: _,
         } = call;
         match Name::of(funcname) {
-            Some(name) => self.function(&name, args),
+            Some(name) => {
+                let ordered = if *agg_within_group { agg_order.len() } else { 0 };
+                self.function(&name, args, args.len() + ordered);
+            }
             None => self.finding.worsen(Finding::write(rule::SYNTAX)),
         }
         self.all(args);
@@ -42,13 +45,16 @@ impl Walk<'_> {
         }
     }
 
-    fn function(&mut self, name: &Name<'_>, args: &[Node]) {
+    fn function(&mut self, name: &Name<'_>, args: &[Node], arguments: usize) {
         match functions::look_up(name) {
-            Known::Safe => {}
-            Known::Sequence => self.calls(Finding::write(rule::SEQUENCE).by(name.to_string())),
+            Known::Sequence => {
+                let finding = self.lens.policy.unless_temporary(rule::SEQUENCE);
+                self.calls(finding.by(name.to_string()));
+            }
             Known::SetConfig => self.calls(set_config(name, args)),
-            Known::Effect(effect) => self.calls(self.policy.effect(effect).by(name.to_string())),
-            Known::Nothing => self.unknown(rule::FUNCTION, name.to_string()),
+            Known::Safe | Known::Effect(_) | Known::Nothing => {
+                self.calls(self.lens.function(name, arguments));
+            }
         }
     }
 }

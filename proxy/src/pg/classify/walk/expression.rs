@@ -3,8 +3,8 @@
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AExpr, AExprKind, AIndirection, CaseExpr, ColumnDef, Node, SortBy, SubLink, TypeName,
-    WindowDef, XmlExpr,
+    AExpr, AExprKind, AIndirection, CaseExpr, ColumnDef, ColumnRef, Node, SortBy, SubLink,
+    TypeName, WindowDef, XmlExpr,
 };
 
 use super::super::finding::Finding;
@@ -18,7 +18,6 @@ impl Walk<'_> {
         match node {
             NodeEnum::AConst(_)
             | NodeEnum::AStar(_)
-            | NodeEnum::ColumnRef(_)
             | NodeEnum::CurrentOfExpr(_)
             | NodeEnum::MergeSupportFunc(_)
             | NodeEnum::ParamRef(_)
@@ -29,6 +28,7 @@ impl Walk<'_> {
             | NodeEnum::Float(_)
             | NodeEnum::Boolean(_)
             | NodeEnum::BitString(_) => {}
+            NodeEnum::ColumnRef(column) => self.reference(column),
             NodeEnum::List(list) => self.all(&list.items),
             NodeEnum::FuncCall(call) => self.call(call),
             NodeEnum::AExpr(expr) => self.operation(expr),
@@ -71,28 +71,45 @@ impl Walk<'_> {
         use AExprKind as E;
         match E::try_from(expr.kind) {
             // Their name is the keyword, not an operator.
-            Ok(E::AexprBetween | E::AexprNotBetween) => {}
-            Ok(E::AexprBetweenSym | E::AexprNotBetweenSym) => {}
-            Ok(_) | Err(_) => self.operator(&expr.name),
+            Ok(
+                E::AexprBetween | E::AexprNotBetween | E::AexprBetweenSym | E::AexprNotBetweenSym,
+            ) => ["<", "<=", ">", ">="]
+                .into_iter()
+                .for_each(|name| self.means(name)),
+            Ok(_) | Err(_) => self.operator(&expr.name, expr.lexpr.is_none()),
         }
         self.each([&expr.lexpr, &expr.rexpr]);
     }
 
     /// Nothing to say where no operator is written, as in `IN` and `ORDER BY`.
-    fn operator(&mut self, parts: &[Node]) {
+    fn operator(&mut self, parts: &[Node], unary: bool) {
         match Name::of(parts) {
-            Some(name) if name.is_operator() => {}
-            Some(name) => self.unknown(rule::OPERATOR, name.to_string()),
+            Some(name) => self.calls(self.lens.operator(&name, unary)),
             None if parts.is_empty() => {}
             None => self.finding.worsen(Finding::write(rule::SYNTAX)),
+        }
+    }
+
+    /// An operator that a keyword stands for. It is looked up by its name all the same.
+    pub(super) fn means(&mut self, operator: &str) {
+        self.calls(self.lens.operator(&Name::in_schema("", operator), false));
+    }
+
+    /// `a.b`: where there is no column b, a function b of the row a.
+    fn reference(&mut self, column: &ColumnRef) {
+        if let [_, .., last] = column.fields.as_slice()
+            && let Some(field) = names::text(last)
+            && self.lens.model.is_some()
+        {
+            self.calls(self.lens.field(field));
         }
     }
 
     pub(super) fn type_name(&mut self, name: Option<&TypeName>) {
         let Some(written) = name else { return };
         match Name::of(&written.names) {
-            Some(name) if name.is_type() && !written.pct_type => {}
-            Some(name) => self.unknown(rule::TYPE, name.to_string()),
+            Some(name) if written.pct_type => self.unknown(rule::TYPE, name.to_string()),
+            Some(name) => self.calls(self.lens.type_name(&name)),
             None => self.finding.worsen(Finding::write(rule::SYNTAX)),
         }
         self.all(&written.typmods);
@@ -111,24 +128,30 @@ impl Walk<'_> {
         self.each([&indirection.arg]);
         for part in &indirection.indirection {
             match names::text(part) {
-                Some(field) => self.unknown(rule::FIELD, field),
+                Some(field) => self.calls(self.lens.field(field)),
                 None => self.inside(part),
             }
         }
     }
 
     fn case(&mut self, case: &CaseExpr) {
+        if case.arg.is_some() {
+            self.means("=");
+        }
         self.each([&case.arg, &case.defresult]);
         self.all(&case.args);
     }
 
     fn sublink(&mut self, link: &SubLink) {
-        self.operator(&link.oper_name);
+        self.operator(&link.oper_name, false);
+        if link.testexpr.is_some() && link.oper_name.is_empty() {
+            self.means("=");
+        }
         self.each([&link.testexpr, &link.subselect]);
     }
 
     fn sort(&mut self, sort: &SortBy) {
-        self.operator(&sort.use_op);
+        self.operator(&sort.use_op, false);
         self.each([&sort.node]);
     }
 

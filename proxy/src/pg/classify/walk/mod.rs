@@ -12,40 +12,44 @@ use pg_query::NodeEnum;
 use pg_query::protobuf::{CallStmt, Node, RangeVar};
 
 use super::finding::{Finding, Verdict};
+use super::lens::Lens;
 use super::policy::Policy;
 use super::rule;
 
-/// Deepest nesting that is followed. The decoder stops at 100 messages, two to a level, so this
-/// is never met; it stands here so that the stack does not depend on a setting of another crate.
-const MAX_DEPTH: usize = 200;
+/// Deepest nesting that is followed. The parser's own stack ends before, so this is never met; it
+/// stands here so that ours does not depend on a number of another program.
+const MAX_DEPTH: usize = 50_000;
 
 /// Finding about a query that is run.
-pub(super) fn run(node: &NodeEnum, policy: &Policy) -> Finding {
-    let mut walk = Walk::new(Mode::Run, policy, Finding::read(rule::QUERY));
+pub(super) fn run(node: &NodeEnum, lens: Lens<'_>) -> Finding {
+    let mut walk = Walk::new(Mode::Run, lens, Finding::read(rule::QUERY));
     walk.node(node);
     walk.finding
 }
 
 /// Finding about a query that is only planned.
-pub(super) fn plan(node: &NodeEnum, policy: &Policy) -> Finding {
-    let mut walk = Walk::new(Mode::Plan, policy, Finding::read(rule::PLAN));
+pub(super) fn plan(node: &NodeEnum, lens: Lens<'_>) -> Finding {
+    let mut walk = Walk::new(Mode::Plan, lens, Finding::read(rule::PLAN));
     walk.node(node);
     walk.finding
 }
 
 /// Finding about expressions that are evaluated.
-pub(super) fn arguments(nodes: &[Node], policy: &Policy) -> Finding {
-    let mut walk = Walk::new(Mode::Run, policy, Finding::read(rule::QUERY));
+pub(super) fn arguments(nodes: &[Node], lens: Lens<'_>) -> Finding {
+    let mut walk = Walk::new(Mode::Run, lens, Finding::read(rule::QUERY));
     walk.all(nodes);
     walk.finding
 }
 
 /// Finding about CALL: the procedure and its arguments.
-pub(super) fn procedure(stmt: &CallStmt, policy: &Policy) -> Finding {
+pub(super) fn procedure(stmt: &CallStmt, lens: Lens<'_>) -> Finding {
     let mut finding = Finding::new(Verdict::Uncertain, rule::PROCEDURE, None);
     if let Some(call) = &stmt.funccall {
         finding.decided_by = call::name(call);
-        finding.worsen(arguments(&call.args, policy));
+        if let Some(name) = super::names::Name::of(&call.funcname) {
+            finding.worsen(lens.function(&name, call.args.len()));
+        }
+        finding.worsen(arguments(&call.args, lens));
     }
     finding
 }
@@ -64,6 +68,11 @@ pub(super) fn is_temporary(relation: &RangeVar) -> bool {
     relation.schemaname == "pg_temp"
 }
 
+/// Whether the relation is a temporary one, or may be one in this session.
+pub(super) fn may_be_temporary(relation: &RangeVar, policy: &Policy) -> bool {
+    is_temporary(relation) || policy.temporaries && relation.schemaname.is_empty()
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Run,
@@ -72,18 +81,21 @@ enum Mode {
 
 struct Walk<'p> {
     mode: Mode,
-    policy: &'p Policy,
+    lens: Lens<'p>,
     finding: Finding,
     depth: usize,
+    /// Names of WITH queries in scope; they stand before relations of the same name.
+    ctes: Vec<String>,
 }
 
 impl<'p> Walk<'p> {
-    fn new(mode: Mode, policy: &'p Policy, finding: Finding) -> Self {
+    fn new(mode: Mode, lens: Lens<'p>, finding: Finding) -> Self {
         Self {
             mode,
-            policy,
+            lens,
             finding,
             depth: 0,
+            ctes: Vec::new(),
         }
     }
 
@@ -104,7 +116,7 @@ impl<'p> Walk<'p> {
     }
 
     fn unknown(&mut self, rule: &'static str, name: impl Into<String>) {
-        self.calls(self.policy.unknown(rule, name));
+        self.calls(self.lens.unknown(rule, name));
     }
 
     fn all(&mut self, nodes: &[Node]) {

@@ -5,14 +5,16 @@
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    CommonTableExpr, DeleteStmt, InsertStmt, JoinExpr, MergeStmt, OnConflictClause, RangeTableFunc,
-    RangeTableSample, RangeVar, ReturningClause, SelectStmt, UpdateStmt, WithClause,
+    CommonTableExpr, DeleteStmt, InsertStmt, JoinExpr, MergeStmt, Node, OnConflictClause,
+    RangeTableFunc, RangeTableSample, RangeVar, ReturningClause, SelectStmt, UpdateStmt,
+    WithClause,
 };
 
 use super::super::finding::{Finding, Verdict};
 use super::super::names::Name;
 use super::super::rule;
 use super::Walk;
+use crate::pg::catalog::Event;
 
 impl Walk<'_> {
     /// Whether the node is one of those this file knows.
@@ -33,7 +35,7 @@ impl Walk<'_> {
                 self.all(&target.indirection);
                 self.each([&target.val]);
             }
-            NodeEnum::RangeVar(_) => {}
+            NodeEnum::RangeVar(relation) => self.reads(relation),
             NodeEnum::RangeSubselect(range) => self.each([&range.subquery]),
             NodeEnum::RangeFunction(range) => {
                 self.all(&range.functions);
@@ -80,8 +82,10 @@ impl Walk<'_> {
             self.acts(Finding::new(Verdict::Write, rule::INTO, name));
         }
         if !locking_clause.is_empty() {
-            self.acts(Finding::write(rule::ROW_LOCK));
+            self.acts(self.lens.policy.unless_temporary(rule::ROW_LOCK));
         }
+        self.calls(self.lens.implied());
+        let scope = self.ctes.len();
         self.with(with_clause.as_ref());
         for list in [
             distinct_clause,
@@ -98,6 +102,14 @@ impl Walk<'_> {
         for side in [larg, rarg].into_iter().flatten() {
             self.deeper(|walk| walk.select(side));
         }
+        self.ctes.truncate(scope);
+    }
+
+    fn reads(&mut self, relation: &RangeVar) {
+        let cte = relation.schemaname.is_empty() && self.ctes.contains(&relation.relname);
+        if !cte {
+            self.calls(self.lens.relation(relation));
+        }
     }
 
     fn insert(&mut self, stmt: &InsertStmt) {
@@ -110,7 +122,8 @@ impl Walk<'_> {
             with_clause,
             r#override: _,
         } = stmt;
-        self.changes(relation.as_ref());
+        let scope = self.ctes.len();
+        self.changes(relation.as_ref(), Some(Event::Insert));
         self.with(with_clause.as_ref());
         self.all(cols);
         self.each([select_stmt]);
@@ -118,6 +131,7 @@ impl Walk<'_> {
             self.conflict(conflict);
         }
         self.returning(returning_clause.as_ref());
+        self.ctes.truncate(scope);
     }
 
     fn conflict(&mut self, clause: &OnConflictClause) {
@@ -138,12 +152,14 @@ impl Walk<'_> {
             returning_clause,
             with_clause,
         } = stmt;
-        self.changes(relation.as_ref());
+        let scope = self.ctes.len();
+        self.changes(relation.as_ref(), Some(Event::Update));
         self.with(with_clause.as_ref());
         self.all(target_list);
         self.all(from_clause);
         self.each([where_clause]);
         self.returning(returning_clause.as_ref());
+        self.ctes.truncate(scope);
     }
 
     fn delete(&mut self, stmt: &DeleteStmt) {
@@ -154,11 +170,13 @@ impl Walk<'_> {
             returning_clause,
             with_clause,
         } = stmt;
-        self.changes(relation.as_ref());
+        let scope = self.ctes.len();
+        self.changes(relation.as_ref(), Some(Event::Delete));
         self.with(with_clause.as_ref());
         self.all(using_clause);
         self.each([where_clause]);
         self.returning(returning_clause.as_ref());
+        self.ctes.truncate(scope);
     }
 
     fn merge(&mut self, stmt: &MergeStmt) {
@@ -170,28 +188,43 @@ impl Walk<'_> {
             returning_clause,
             with_clause,
         } = stmt;
-        self.changes(relation.as_ref());
+        let scope = self.ctes.len();
+        self.changes(relation.as_ref(), None);
         self.with(with_clause.as_ref());
         self.each([source_relation, join_condition]);
         self.all(merge_when_clauses);
         self.returning(returning_clause.as_ref());
+        self.ctes.truncate(scope);
     }
 
     /// Temporary tables are gone with the session and read-only mode lets them be changed, but
     /// their defaults and triggers may be anything.
-    fn changes(&mut self, relation: Option<&RangeVar>) {
+    fn changes(&mut self, relation: Option<&RangeVar>, event: Option<Event>) {
         let name = relation.map(super::relation);
         self.acts(match relation {
-            Some(relation) if super::is_temporary(relation) => {
+            Some(relation) if super::may_be_temporary(relation, self.lens.policy) => {
                 Finding::new(Verdict::Uncertain, rule::TEMPORARY, name)
             }
-            Some(_) | None => Finding::new(Verdict::Write, rule::DML, name),
+            Some(relation) => self.lens.change(relation, event),
+            None => Finding::new(Verdict::Write, rule::DML, name),
         });
     }
 
+    /// The names stay in scope until their statement is left.
     fn with(&mut self, clause: Option<&WithClause>) {
-        if let Some(clause) = clause {
-            self.all(&clause.ctes);
+        let Some(clause) = clause else { return };
+        let name = |node: &Node| match &node.node {
+            Some(NodeEnum::CommonTableExpr(cte)) => Some(cte.ctename.clone()),
+            _ => None,
+        };
+        if clause.recursive {
+            self.ctes.extend(clause.ctes.iter().filter_map(name));
+        }
+        for cte in &clause.ctes {
+            self.inside(cte);
+            if !clause.recursive {
+                self.ctes.extend(name(cte));
+            }
         }
     }
 
@@ -209,6 +242,9 @@ impl Walk<'_> {
     }
 
     fn join(&mut self, join: &JoinExpr) {
+        if join.is_natural || !join.using_clause.is_empty() {
+            self.means("=");
+        }
         self.each([&join.larg, &join.rarg, &join.quals]);
     }
 
