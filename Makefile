@@ -30,7 +30,6 @@ test: lint setup-test
 	cargo model
 	cargo interleavings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps
-	[ "$${CI:-}" != true ] || $(MAKE) fuzz
 
 lint: setup-build
 	cargo fmt --all --check

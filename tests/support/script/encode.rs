@@ -37,21 +37,21 @@ pub fn message(text: &str) -> Result<Vec<u8>> {
         "Q" => string(&mut body, &letters(rest)),
         "P" => {
             let (name, sql) = rest.split_once(' ').unwrap_or((rest, ""));
-            string(&mut body, named(name));
+            string(&mut body, &named(name));
             string(&mut body, &letters(sql));
             body.extend([0, 0]);
         }
         "B" => bind(&mut body, rest)?,
         "E" => {
             let mut words = rest.split_whitespace();
-            string(&mut body, named(words.next().unwrap_or("-")));
+            string(&mut body, &named(words.next().unwrap_or("-")));
             let most: i32 = words.next().unwrap_or("0").parse()?;
             body.extend(most.to_be_bytes());
         }
         "D" | "C" => {
             let (kind, name) = rest.split_once(' ').context("S or P, and a name")?;
             body.extend(kind.bytes());
-            string(&mut body, named(name));
+            string(&mut body, &named(name));
         }
         "S" | "H" | "c" | "X" => {}
         "d" => body.extend(letters(&rest.replace("\\t", "\t").replace("\\n", "\n")).bytes()),
@@ -71,8 +71,8 @@ fn framed(tag: &str, body: &[u8]) -> Result<Vec<u8>> {
 
 fn bind(body: &mut Vec<u8>, rest: &str) -> Result<()> {
     let mut words = rest.split_whitespace();
-    string(body, named(words.next().context("a portal")?));
-    string(body, named(words.next().context("a statement")?));
+    string(body, &named(words.next().context("a portal")?));
+    string(body, &named(words.next().context("a statement")?));
     let values: Vec<&str> = words.collect();
     let binary = |value: &str| value.starts_with("0x");
     let count = u16::try_from(values.len())?.to_be_bytes();
@@ -120,8 +120,12 @@ fn argument(body: &mut Vec<u8>, value: &str) -> Result<()> {
     Ok(())
 }
 
-fn named(name: &str) -> &str {
-    if name == "-" { "" } else { name }
+fn named(name: &str) -> String {
+    if name == "-" {
+        String::new()
+    } else {
+        letters(name)
+    }
 }
 
 fn string(body: &mut Vec<u8>, text: &str) {
