@@ -13,7 +13,12 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("sessions", &["upstream"]),
     ("unknown", &["gate"]),
     ("group", &["gate", "pg", "sessions", "unknown", "upstream"]),
-    ("pg", &["gate", "group", "sessions", "unknown", "upstream"]),
+    (
+        "pg",
+        &[
+            "clock", "gate", "group", "sessions", "shutdown", "unknown", "upstream",
+        ],
+    ),
     ("fleet", &["clock", "error"]),
     ("clock", &[]),
     ("failpoint", &[]),
