@@ -23,7 +23,7 @@ async fn pair(answer: &str) -> Result<Pair> {
     })
     .await?;
     for sql in [
-        "CREATE FUNCTION ins() RETURNS int LANGUAGE sql AS 'INSERT INTO t VALUES (1) RETURNING a'",
+        "CREATE FUNCTION ins() RETURNS int LANGUAGE sql AS 'INSERT INTO public.t VALUES (1) RETURNING a'",
         "CREATE FUNCTION lower_wall() RETURNS text LANGUAGE sql AS \
          $$ SELECT set_config('default_transaction_read_only', 'off', false) $$",
         "CREATE FUNCTION run(q text) RETURNS void LANGUAGE plpgsql AS 'BEGIN EXECUTE q; END'",
