@@ -16,6 +16,7 @@ impl Talk {
     /// Logs in, through the daemon or to a server.
     pub(crate) async fn login(port: u16) -> Result<Self> {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.set_nodelay(true)?;
         stream.write_all(&startup()).await?;
         let mut talk = Self {
             stream,
