@@ -96,10 +96,7 @@ impl Stage {
             )
         })?;
         former.wait_caught_up(primary).await?;
-        tell::done(
-            &format!("{} rejoined as standby", former.name()),
-            begin,
-        );
+        tell::done(&format!("{} rejoined as standby", former.name()), begin);
         Ok(())
     }
 

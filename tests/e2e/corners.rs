@@ -72,10 +72,18 @@ async fn a_straggler_is_named_with_all_that_finds_it() -> Result<()> {
         .await?;
     let s = one_straggler(&pair).await?;
     ensure!(s["kind"] == "sql" && s["state"] == "executing", "{s}");
-    ensure!(s["user"] == "postgres" && s["database"] == "postgres", "{s}");
+    ensure!(
+        s["user"] == "postgres" && s["database"] == "postgres",
+        "{s}"
+    );
     let told = s["pid"].to_string();
     ensure!(told == pid, "{s}, the backend is {pid}");
-    ensure!(s["client"].as_str().is_some_and(|c| c.starts_with("127.0.0.1:")), "{s}");
+    ensure!(
+        s["client"]
+            .as_str()
+            .is_some_and(|c| c.starts_with("127.0.0.1:")),
+        "{s}"
+    );
     ensure!(s["age_ms"].as_u64() >= Some(300), "{s}");
     ensure!(
         s["digest"]
@@ -362,6 +370,7 @@ async fn groups_in_a_pipeline_count_until_the_last_is_answered() -> Result<()> {
     }
     let pair = Pair::start(|_| ()).await?;
     let mut client = Wire::login(pair.daemon.port()).await?;
+    client.gather();
     client.query("SELECT pg_sleep(1)").await?;
     for n in 0..3 {
         client
@@ -370,6 +379,7 @@ async fn groups_in_a_pipeline_count_until_the_last_is_answered() -> Result<()> {
     }
     client.sync().await?;
     client.query("INSERT INTO t VALUES (3)").await?;
+    client.send_gathered().await?;
     runs(&pair, "SELECT pg_sleep(1)").await?;
     one_straggler(&pair).await?;
     for _ in 0..3 {

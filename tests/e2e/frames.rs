@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Wire {
     stream: TcpStream,
     inbox: Vec<u8>,
+    /// What is to go out in one piece.
+    batch: Option<Vec<u8>>,
 }
 
 /// A message of the server's.
@@ -37,11 +39,12 @@ impl Wire {
     /// Logs in.
     pub(crate) async fn login(port: u16) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        // A message that waits for the acknowledgement of the one before may come behind the fence.
+        // Or a message would wait for the answer to the one before.
         stream.set_nodelay(true)?;
         let mut wire = Self {
             stream,
             inbox: Vec::new(),
+            batch: None,
         };
         wire.stream.write_all(&startup()).await?;
         wire.until_ready().await?;
@@ -50,7 +53,23 @@ impl Wire {
 
     /// Sends a message.
     pub(crate) async fn say(&mut self, tag: u8, body: &[u8]) -> Result<()> {
-        Ok(self.stream.write_all(&message(tag, body)).await?)
+        let message = message(tag, body);
+        if let Some(batch) = &mut self.batch {
+            batch.extend_from_slice(&message);
+            return Ok(());
+        }
+        self.raw(&message).await
+    }
+
+    /// Keeps what is said from now on, to go out in one piece.
+    pub(crate) fn gather(&mut self) {
+        self.batch = Some(Vec::new());
+    }
+
+    /// Sends what was gathered. The daemon reads it at once, and so passes all of it or nothing.
+    pub(crate) async fn send_gathered(&mut self) -> Result<()> {
+        let batch = self.batch.take().unwrap_or_default();
+        self.raw(&batch).await
     }
 
     /// Sends bytes as they are.

@@ -174,8 +174,12 @@ async fn nothing_in_one_group_leads_around_the_fence() -> Result<()> {
         no_rows(&pair, way_out).await?;
     }
     // What was refused, or held for its transaction only, has changed nothing.
-    client.query("SET default_transaction_read_only = maybe").await?;
-    client.query("SET LOCAL default_transaction_read_only = on").await?;
+    client
+        .query("SET default_transaction_read_only = maybe")
+        .await?;
+    client
+        .query("SET LOCAL default_transaction_read_only = on")
+        .await?;
     let got = client.query("SHOW default_transaction_read_only").await?;
     ensure!(got[1] == "D off", "{got:?}");
     // It is the client's own all the same.

@@ -3,8 +3,8 @@
 //! One cluster pair and one daemon per test, on ports of their own; without the server programs
 //! they fail, unless `SKIP_E2E=1` says that this is known.
 
-mod catalog;
 mod cancel;
+mod catalog;
 mod corners;
 mod crash;
 mod differential;

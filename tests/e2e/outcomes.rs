@@ -77,6 +77,15 @@ async fn cut_during(first: &str, last: &str) -> Result<(String, Option<char>, us
     let (pair, relay) = cabled("").await?;
     slow_commits(&pair, 60.0).await?;
     let mut client = Wire::login(pair.daemon.port()).await?;
+    // Before the catalog is known, any name could stand for a writer.
+    until("the catalog to be read", SOON, async || {
+        let found = pair
+            .daemon
+            .ctl(&["explain-sql", "SELECT pg_sleep(1)"])
+            .await?;
+        Ok(found.text.contains(r#""verdict":"read""#))
+    })
+    .await?;
     if !first.is_empty() {
         client.ask(first).await?;
     }
@@ -214,8 +223,18 @@ async fn a_commit_that_was_carried_out_is_found_committed() -> Result<()> {
         let xid = pair.a.value("SELECT xmin FROM d").await?;
         let told = write["xid"].to_string();
         ensure!(told == xid, "{write}, the row's is {xid}");
-        ensure!(write["digest"].as_str().is_some_and(|d| d.starts_with("commit:")), "{write}");
-        ensure!(write["client"].as_str().is_some_and(|c| c.starts_with("127.0.0.1:")), "{write}");
+        ensure!(
+            write["digest"]
+                .as_str()
+                .is_some_and(|d| d.starts_with("commit:")),
+            "{write}"
+        );
+        ensure!(
+            write["client"]
+                .as_str()
+                .is_some_and(|c| c.starts_with("127.0.0.1:")),
+            "{write}"
+        );
         ensure!(write["at"].is_string() && write["region"] == "a", "{write}");
         // An outcome that is known blocks nothing.
         pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])

@@ -123,7 +123,12 @@ fn every_verb_sends_all_its_options() {
     );
     sql.database = Some("shop".into());
     check(
-        &["explain-sql", "--database", "shop", "insert into t values (1)"],
+        &[
+            "explain-sql",
+            "--database",
+            "shop",
+            "insert into t values (1)",
+        ],
         called(&sql, None, None),
     );
     let ack = UnknownAck {

@@ -307,9 +307,7 @@ impl Session {
 fn whole(decision: Decision) -> Decision {
     match decision {
         Decision::Cut(_) => Decision::Refuse("it cannot be run in parts"),
-        Decision::Show(_) | Decision::Accept(_) => {
-            Decision::Send(Manner::Plain, After::default())
-        }
+        Decision::Show(_) | Decision::Accept(_) => Decision::Send(Manner::Plain, After::default()),
         Decision::Send(..)
         | Decision::Plant(..)
         | Decision::Write(_)

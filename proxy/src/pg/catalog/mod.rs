@@ -19,8 +19,8 @@ mod shelf;
 pub use facts::{Event, Facts};
 pub use model::{Found, Model};
 pub use nature::Nature;
-pub(crate) use settle::{chained, told};
 pub use settle::{Unsettled, settle};
+pub(crate) use settle::{chained, told};
 pub use shelf::{Catalog, Catalogs, LoginTo, Shelf};
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::nature::Nature;
-use crate::pg::classify::{Effect, effect_of, is_read_only_setting};
+use crate::pg::classify::{Effect, effect_of, is_read_only_setting, runs_text};
 
 /// Strings within strings that are looked into.
 const DEEPEST: usize = 3;
@@ -53,7 +53,7 @@ impl Scan {
         let runs_text = depth > 0
             || tokens
                 .iter()
-                .any(|t| matches!(t, Token::Word(w) if RUNNERS.contains(&w.as_str())));
+                .any(|t| matches!(t, Token::Word(w) if w == "execute" || runs_text(w)));
         if !runs_text || depth == DEEPEST {
             return;
         }
@@ -151,19 +151,6 @@ impl Scan {
         }
     }
 }
-
-/// Words of code that runs text as SQL.
-const RUNNERS: &[&str] = &[
-    "execute",
-    "query_to_xml",
-    "query_to_xml_and_xmlschema",
-    "query_to_xmlschema",
-    "cursor_to_xml",
-    "ts_stat",
-    "ts_rewrite",
-    "crosstab",
-    "connectby",
-];
 
 /// Every word of a text, whatever is around it.
 fn words(code: &str) -> Vec<Token> {

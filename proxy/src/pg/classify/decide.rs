@@ -155,11 +155,13 @@ fn copy(stmt: &CopyStmt, lens: Lens<'_>) -> (Kind, Finding) {
         Kind::CopyTo
     };
     let mut finding = match &stmt.relation {
-        Some(relation) if stmt.is_from && walk::may_be_temporary(relation, lens.policy) => Finding::new(
-            Verdict::Uncertain,
-            rule::TEMPORARY,
-            Some(walk::relation(relation)),
-        ),
+        Some(relation) if stmt.is_from && walk::may_be_temporary(relation, lens.policy) => {
+            Finding::new(
+                Verdict::Uncertain,
+                rule::TEMPORARY,
+                Some(walk::relation(relation)),
+            )
+        }
         Some(relation) if stmt.is_from => {
             Finding::write(rule::COPY_FROM).by(walk::relation(relation))
         }

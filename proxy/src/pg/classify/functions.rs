@@ -27,6 +27,25 @@ pub(crate) fn is_safe(name: &str) -> bool {
     super::names::is_safe_function(name)
 }
 
+/// Built-in functions, and those of shipped extensions, that run a text they are given.
+pub(crate) fn runs_text(name: &str) -> bool {
+    const RUNNERS: &[&str] = &[
+        "query_to_xml",
+        "query_to_xml_and_xmlschema",
+        "query_to_xmlschema",
+        "cursor_to_xml",
+        "ts_stat",
+        "ts_rewrite",
+        "crosstab",
+        "crosstab2",
+        "crosstab3",
+        "crosstab4",
+        "connectby",
+        "xpath_table",
+    ];
+    RUNNERS.contains(&name)
+}
+
 /// Looks a function up by its name alone.
 pub(super) fn look_up(name: &Name<'_>) -> Known {
     match name.local {

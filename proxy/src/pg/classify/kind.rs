@@ -19,29 +19,58 @@ pub enum Access {
 #[expect(missing_docs, reason = "each variant is the SQL command of its name")]
 pub enum Kind {
     Other,
-    Begin { access: Option<Access> },
-    Commit { chain: bool },
-    Rollback { chain: bool },
+    Begin {
+        access: Option<Access>,
+    },
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
     Savepoint,
     Release,
     RollbackTo,
     PrepareTransaction,
     CommitPrepared,
     RollbackPrepared,
-    SetTransaction { access: Option<Access> },
-    SetSessionCharacteristics { access: Option<Access> },
-    Set { name: String, local: bool },
-    Reset { name: String },
+    SetTransaction {
+        access: Option<Access>,
+    },
+    SetSessionCharacteristics {
+        access: Option<Access>,
+    },
+    Set {
+        name: String,
+        local: bool,
+    },
+    Reset {
+        name: String,
+    },
     ResetAll,
-    Show { name: String },
+    Show {
+        name: String,
+    },
     DiscardAll,
     Discard,
-    Listen { channel: String },
-    Unlisten { channel: Option<String> },
-    Prepare { name: String },
-    Execute { name: String },
-    Deallocate { name: Option<String> },
-    DeclareCursor { hold: bool },
+    Listen {
+        channel: String,
+    },
+    Unlisten {
+        channel: Option<String>,
+    },
+    Prepare {
+        name: String,
+    },
+    Execute {
+        name: String,
+    },
+    Deallocate {
+        name: Option<String>,
+    },
+    DeclareCursor {
+        hold: bool,
+    },
     Fetch,
     CreateTemp,
     CopyFrom,

@@ -35,7 +35,7 @@ use lens::Lens;
 pub(crate) use code::Code;
 pub use eyes::Eyes;
 pub use finding::{Finding, Verdict};
-pub(crate) use functions::{effect as effect_of, is_safe as is_safe_function};
+pub(crate) use functions::{effect as effect_of, is_safe as is_safe_function, runs_text};
 pub(crate) use kind::is_read_only_setting;
 pub use kind::{Access, Kind};
 pub use parse::{MAX_TEXT, Reading};

@@ -23,6 +23,8 @@ pub(crate) enum Shape {
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     Parse(Box<[u8]>, Arc<Prepared>),
+    /// Not executed so far. The planner may run functions already, and parameters theirs.
+    Bind(Option<Arc<Prepared>>),
     /// `None`: what it runs is not known, so it counts as a write.
     Execute(Option<Arc<Prepared>>),
     Close(Box<[u8]>),
@@ -107,10 +109,21 @@ impl Group {
                     Item::Execute(prepared) => {
                         Some(prepared.as_ref().and_then(|p| p.judgement(eyes)))
                     }
-                    Item::Parse(..) | Item::Close(_) => None,
+                    Item::Parse(..) | Item::Bind(_) | Item::Close(_) => None,
                 })
                 .collect(),
         }
+    }
+
+    /// The judgements of what it binds and has not executed; `None` where something is not known.
+    pub(crate) fn bound(&self, eyes: &Eyes) -> Option<Vec<Arc<Judgement>>> {
+        let binds = self.items.iter().filter_map(|item| match item {
+            Item::Bind(prepared) => Some(prepared),
+            Item::Parse(..) | Item::Execute(_) | Item::Close(_) => None,
+        });
+        binds
+            .map(|p| p.as_ref().and_then(|p| p.judgement(eyes)))
+            .collect()
     }
 
     /// True when nothing in it can have left session state that only the server knows of: advisory
@@ -135,7 +148,7 @@ impl Group {
                 .iter()
                 .find_map(|item| match item {
                     Item::Execute(Some(p)) => Some(p.text()),
-                    Item::Execute(None) | Item::Parse(..) | Item::Close(_) => None,
+                    Item::Execute(None) | Item::Parse(..) | Item::Bind(_) | Item::Close(_) => None,
                 })
                 .unwrap_or_default(),
         }

@@ -254,7 +254,7 @@ impl Track {
     /// A Bind goes out.
     pub(crate) fn bind(&mut self, portal: &[u8], statement: &[u8]) {
         let prepared = self.find(statement);
-        self.open();
+        self.open().items.push(Item::Bind(prepared.clone()));
         self.statements.bind(portal, prepared);
     }
 
@@ -267,7 +267,13 @@ impl Track {
     /// An Execute goes out.
     pub(crate) fn execute(&mut self, portal: &[u8]) {
         let prepared = self.statements.bound(portal);
-        self.open().items.push(Item::Execute(prepared));
+        let items = &mut self.open().items;
+        if let (Some(Item::Bind(Some(bound))), Some(run)) = (items.last(), &prepared)
+            && Arc::ptr_eq(bound, run)
+        {
+            items.pop();
+        }
+        items.push(Item::Execute(prepared));
     }
 
     /// An Execute whose portal could not be read goes out.

@@ -67,8 +67,9 @@ impl Track {
     pub(crate) fn only_reads(&self, eyes: &Eyes) -> bool {
         let mut said = Said::default();
         self.in_flight().all(|group| {
-            group.judgements(eyes).is_some_and(|all| {
-                all.into_iter().all(|judgement| {
+            let runs = group.judgements(eyes).zip(group.bound(eyes));
+            runs.is_some_and(|(executed, bound)| {
+                executed.into_iter().chain(bound).all(|judgement| {
                     let resolved = said.resolve(judgement, &self.statements, eyes);
                     resolved.verdict() == Verdict::Read
                 })

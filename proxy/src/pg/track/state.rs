@@ -261,7 +261,7 @@ impl Effects {
     fn heard(&mut self, group: &Group, sets: &mut SessionSets) {
         let executed = group.items.iter().filter_map(|item| match item {
             Item::Execute(Some(prepared)) => Some(prepared.text()),
-            Item::Execute(None) | Item::Parse(..) | Item::Close(_) => None,
+            Item::Execute(None) | Item::Parse(..) | Item::Bind(_) | Item::Close(_) => None,
         });
         for text in std::iter::once(group.text.as_slice()).chain(executed) {
             let plain = group.completed == 1 && is_select(text);
@@ -310,7 +310,8 @@ impl Effects {
             *left -= 1;
             self.grave_cursor |= matches!(statement.kind, Kind::DeclareCursor { .. })
                 && statement.verdict == Verdict::Write;
-            self.notifies |= statement.rule == Durable::Notify.word() && statement.verdict == Verdict::Write;
+            self.notifies |=
+                statement.rule == Durable::Notify.word() && statement.verdict == Verdict::Write;
             let own = text.get(statement.text.clone()).unwrap_or_default();
             let own = String::from_utf8_lossy(own).into_owned();
             self.one(&statement.kind, own, sets, statements);

@@ -50,9 +50,7 @@ fn an_extended_run_without_sync_is_in_flight() {
     track.bind(b"", b"");
     track.execute(b"");
     assert!(track.unsynced() && track.synced() && !track.answered());
-    assert!(
-        !track.only_reads(&Eyes::in_tests())
-    );
+    assert!(!track.only_reads(&Eyes::in_tests()));
     track.sync();
     assert!(!track.synced() && !track.unsynced());
 }
@@ -89,9 +87,7 @@ fn a_simple_query_destroys_the_unnamed_statement() {
 fn an_execute_of_an_unknown_portal_is_no_read() {
     let mut track = Track::default();
     track.execute(b"nobody knows");
-    assert!(
-        !track.only_reads(&Eyes::in_tests())
-    );
+    assert!(!track.only_reads(&Eyes::in_tests()));
 }
 
 #[test]
@@ -412,6 +408,26 @@ fn a_portal_whose_name_cannot_be_read_is_no_read() {
     track.sent(b'B', b"B\0\0\xff\xffpppppp", false);
     track.sent(b'E', b"E\0\0\xff\xffpppppp", false);
     assert!(!track.only_reads(&eyes));
+}
+
+/// The planner calls what claims to be immutable at Bind.
+#[test]
+fn a_portal_that_is_bound_and_not_executed_is_looked_at() {
+    let eyes = Eyes::in_tests();
+    let in_flight = |sql: &str, executed: bool| {
+        let mut track = Track::default();
+        parse(&mut track, "", sql);
+        track.bind(b"", b"");
+        if executed {
+            track.execute(b"");
+        }
+        track.sync();
+        track.only_reads(&eyes)
+    };
+    for executed in [false, true] {
+        assert!(in_flight("SELECT 1", executed));
+        assert!(!in_flight("SELECT folded('x')", executed));
+    }
 }
 
 #[test]

@@ -32,7 +32,11 @@ impl Walk<'_> {
         } = call;
         match Name::of(funcname) {
             Some(name) => {
-                let ordered = if *agg_within_group { agg_order.len() } else { 0 };
+                let ordered = if *agg_within_group {
+                    agg_order.len()
+                } else {
+                    0
+                };
                 self.function(&name, args, args.len() + ordered);
             }
             None => self.finding.worsen(Finding::write(rule::SYNTAX)),
@@ -54,6 +58,11 @@ impl Walk<'_> {
             Known::SetConfig => self.calls(set_config(name, args)),
             Known::Safe | Known::Effect(_) | Known::Nothing => {
                 self.calls(self.lens.function(name, arguments));
+                if functions::runs_text(name.local) {
+                    for text in args.iter().filter_map(literal) {
+                        self.calls(self.lens.code(text, "sql"));
+                    }
+                }
             }
         }
     }
