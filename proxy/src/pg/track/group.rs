@@ -42,6 +42,8 @@ pub(crate) struct Group {
     pub(crate) parsed: usize,
     pub(crate) completed: usize,
     pub(crate) failed: bool,
+    /// A Query went out before its Sync: whose the answers are cannot be told.
+    pub(crate) mingled: bool,
     /// A command tag came that changes the session's state.
     pub(crate) notable: bool,
     /// What its texts speak of, once it is answered.
@@ -93,6 +95,14 @@ impl Group {
         }
         self.spoken = heard;
         self.notable || heard != Spoken::default()
+    }
+
+    /// What was sent of it has been answered, or is not going to be.
+    pub(crate) fn caught_up(&self) -> bool {
+        let count = |wanted: fn(&Item) -> bool| self.items.iter().filter(|i| wanted(i)).count();
+        let parses = count(|item| matches!(item, Item::Parse(..)));
+        let executes = count(|item| matches!(item, Item::Execute(_)));
+        self.failed || self.mingled || (self.parsed >= parses && self.completed >= executes)
     }
 
     /// The judgements of all that it runs; `None` where something is not known.

@@ -138,6 +138,12 @@ impl Track {
         told.adopt(asked, &mut self.sets, &mut self.statements, eyes);
     }
 
+    /// Everything that can be answered is: closed groups, and of a run that no Sync has closed yet
+    /// what was flushed. What comes later from the server is an answer to what is sent later.
+    pub(crate) fn caught_up(&self) -> bool {
+        self.sent.is_empty() && self.open.as_ref().is_none_or(Group::caught_up)
+    }
+
     /// A run that no Sync has closed yet has failed: the server ignores all up to its Sync.
     pub(crate) fn skipping(&self) -> bool {
         self.sent.is_empty() && self.open.as_ref().is_some_and(|g| g.failed)
@@ -232,6 +238,9 @@ impl Track {
     pub(crate) fn query(&mut self, text: Option<&[u8]>) {
         // A simple query destroys the unnamed statement (PostgreSQL 18, 54.2.3).
         self.statements.forget_unnamed();
+        if let Some(open) = &mut self.open {
+            open.mingled = true;
+        }
         let mut group = self.fresh(Shape::Query);
         match text {
             Some(text) => group.text.extend_from_slice(text),
