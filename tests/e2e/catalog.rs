@@ -25,7 +25,7 @@ CREATE FUNCTION tells_atomic() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT tell
 CREATE FUNCTION by_default(a int DEFAULT tells(1)) RETURNS int LANGUAGE sql AS 'SELECT a';
 CREATE FUNCTION opens() RETURNS text LANGUAGE sql
   AS 'SELECT set_config(''transaction_read_only'', ''off'', false)';
-CREATE FUNCTION carries() RETURNS int LANGUAGE sql SET transaction_read_only = on AS 'SELECT 1';
+CREATE FUNCTION carries() RETURNS int LANGUAGE sql SET default_transaction_read_only = on AS 'SELECT 1';
 CREATE SCHEMA shadow;
 CREATE FUNCTION shadow.upper(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
 CREATE FUNCTION shadow.minus(int, int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN tells($1); END';

@@ -243,11 +243,14 @@ impl Session {
             && !self.track.copy_in
             && !self.passing;
         self.unproven = None;
-        if !idle || !self.track.only_reads(&self.eyes) {
+        let reads = idle && self.track.only_reads(&self.eyes);
+        // Without a catalog nothing with a name in it is a read; with one it may turn out to be.
+        let may_be = reads || (idle && shelf.catalog().model().is_none());
+        if !may_be {
             return;
         }
         let nameless = Eyes::without_catalog(self.eyes.policy, "a name would need one");
-        if shelf.is_proven(epoch) || self.track.only_reads(&nameless) {
+        if reads && (shelf.is_proven(epoch) || self.track.only_reads(&nameless)) {
             self.release();
         } else {
             self.unproven = Some(epoch);

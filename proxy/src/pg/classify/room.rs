@@ -49,6 +49,11 @@ pub(super) fn is_shallow(text: &str) -> bool {
 }
 
 /// Judges so many bytes with `work` without holding up other sessions.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is judged is borrowed from the session, so it cannot go to another thread; \
+              the session is one task, and the thread's others are handed on first"
+)]
 pub(crate) async fn at_length<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     if bytes <= QUICK {
         return work();
