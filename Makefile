@@ -26,7 +26,8 @@ build: setup-build
 test: lint setup-test
 	cargo build $(WORKSPACE) --bins
 	cargo test $(WORKSPACE)
-	.ci/postgres each cargo test $(WORKSPACE) --test e2e --test database
+	.ci/postgres each cargo test $(WORKSPACE) --test database
+	.ci/postgres each cargo test $(WORKSPACE) --test e2e switchover::
 	cargo model
 	cargo interleavings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps
