@@ -462,7 +462,9 @@ impl Session {
         match extent(rest) {
             Err(e) => Some(Turn::Offence(e.to_string())),
             Ok(Extent::More) => None,
-            Ok(Extent::Whole { .. } | Extent::Over) => self.track.caught_up().then_some(Turn::Group),
+            Ok(Extent::Whole { .. } | Extent::Over) => {
+                self.track.caught_up().then_some(Turn::Group)
+            }
         }
     }
 
