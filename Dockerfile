@@ -10,9 +10,9 @@ ARG RUST=1.95
 ARG DEBIAN=bookworm
 
 FROM rust:${RUST}-slim-${DEBIAN} AS build
-# libclang reads the headers of PostgreSQL's grammar library.
+# libclang reads the headers of PostgreSQL's grammar library; cmake builds the HTTP front's zlib.
 RUN apt-get update -qq \
-    && apt-get install -y -qq --no-install-recommends libclang-dev \
+    && apt-get install -y -qq --no-install-recommends cmake libclang-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 
