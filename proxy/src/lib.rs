@@ -20,5 +20,7 @@ pub mod pg;
 pub mod sessions;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 pub mod unknown;
 pub mod upstream;
+pub mod watched;
