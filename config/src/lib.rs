@@ -48,7 +48,7 @@ pub use effect::Effect;
 pub use error::{Place, Problem, ProblemKind, Problems, Warning};
 pub use gate::{Answer, Begin, Drain, Fence, Order, Run, Scope};
 pub use group::Group;
-pub use limits::Limits;
+pub use limits::{Console, Limits, Tcp};
 pub use passfile::{Passfile, Password};
 pub use pg::{Auth, Listener, PgListener, Sql, Sqlstate, Volatile};
 pub use secret::Secret;
