@@ -183,7 +183,7 @@ pub(crate) const BODY_TIMEOUT: Bounds<Duration> = ms(30 * SECOND, 100, HOUR);
 
 /// A little above the minute after which load balancers drop a connection: who closes first should
 /// not be the server, because a request may be on its way.
-pub(crate) const IDLE_TIMEOUT: Bounds<Duration> = ms(75 * SECOND, SECOND, DAY);
+pub(crate) const HTTP_IDLE_TIMEOUT: Bounds<Duration> = ms(75 * SECOND, SECOND, DAY);
 
 /// What proxies in front usually wait.
 pub(crate) const READ_TIMEOUT: Bounds<Duration> = ms(60 * SECOND, 100, DAY);
