@@ -13,6 +13,7 @@ mod fence;
 mod frames;
 mod garbage;
 mod groups;
+mod hardship;
 mod mixed;
 mod moves;
 mod orphans;
