@@ -245,6 +245,7 @@ fn build(
         gate,
         targets: Arc::new(targets),
         sessions: Arc::new(Sessions::default()),
+        requests: Arc::default(),
         catalogs: catalogs(&section.observer),
         unknown: Arc::new(unknown),
         settings: front(config, section),

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use crate::gate::Gate;
 use crate::pg::catalog::Catalogs;
 use crate::pg::classify::Policy;
+use crate::requests::Requests;
 use crate::sessions::Sessions;
 use crate::unknown::UnknownLedger;
 use crate::upstream::Targets;
@@ -24,6 +25,8 @@ pub struct Group {
     pub targets: Arc<Targets>,
     /// Live sessions.
     pub sessions: Arc<Sessions>,
+    /// HTTP requests that write.
+    pub requests: Arc<Requests>,
     /// What its databases hold, for verdicts.
     pub catalogs: Catalogs,
     /// Writes with an unknown outcome.

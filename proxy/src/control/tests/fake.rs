@@ -397,6 +397,7 @@ impl World {
             gate: Gate::new(limits, boot.epoch()),
             targets: Arc::new(targets),
             sessions: Arc::new(Sessions::default()),
+            requests: Arc::default(),
             catalogs: Catalogs::new("postgres", Box::new(nobody)),
             unknown: Arc::new(UnknownLedger::in_memory()),
             settings: front(),
