@@ -21,6 +21,7 @@ use crate::error::StartError;
 use crate::fleet::{Incarnation, LocalStore, Start, Store};
 use crate::gate::{Gate, Lane, Limits, Phase};
 use crate::group::{self, Group, Logins};
+use crate::http::Front;
 use crate::pg::catalog::{Catalogs, keeper};
 use crate::pg::classify::{Effect, Policy};
 use crate::pg::listener;
@@ -110,14 +111,23 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     for (section, (group, _)) in config.groups.iter().zip(&groups) {
         for front in &section.listeners {
             let listener = bind(front.address()).await?;
-            let (group, stop) = (Arc::clone(group), stop.receiver());
+            let (group, stop, told) = (Arc::clone(group), stop.receiver(), stop.clone());
             tracing::info!(group = %group.name, address = %front.address(), "listening");
             match front {
                 Listener::Postgres(_) => tasks.spawn(async move {
                     first_word(&group).await;
                     listener::serve(group, listener, stop).await;
                 }),
-                Listener::Http(_) | Listener::Tcp(_) => {
+                Listener::Http(settings) => {
+                    let made = Front::new(group, settings, &section.regions, tasks.clone());
+                    let front = made.map_err(|source| StartError::Front {
+                        address: front.address(),
+                        source,
+                    })?;
+                    let served = crate::http::serve(Arc::new(front), listener, told);
+                    tasks.spawn(served);
+                }
+                Listener::Tcp(_) => {
                     return Err(StartError::Listen {
                         address: front.address(),
                         source: std::io::Error::other("this kind is not in this version"),
@@ -246,6 +256,7 @@ fn build(
         targets: Arc::new(targets),
         sessions: Arc::new(Sessions::default()),
         requests: Arc::default(),
+        http: Arc::default(),
         catalogs: catalogs(&section.observer),
         unknown: Arc::new(unknown),
         settings: front(config, section),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::gate::Gate;
+use crate::http::HttpFigures;
 use crate::pg::catalog::Catalogs;
 use crate::pg::classify::Policy;
 use crate::requests::Requests;
@@ -27,6 +28,8 @@ pub struct Group {
     pub sessions: Arc<Sessions>,
     /// HTTP requests that write.
     pub requests: Arc<Requests>,
+    /// What its HTTP listeners count.
+    pub http: Arc<HttpFigures>,
     /// What its databases hold, for verdicts.
     pub catalogs: Catalogs,
     /// Writes with an unknown outcome.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module, and what it may use of the daemon's own modules.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("gate", &[]),
     ("upstream", &["gate"]),
     ("evidence", &["upstream", "sessions"]),
@@ -14,9 +14,17 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("unknown", &["gate"]),
     (
         "group",
-        &["gate", "pg", "requests", "sessions", "unknown", "upstream"],
+        &[
+            "gate", "http", "pg", "requests", "sessions", "unknown", "upstream",
+        ],
     ),
     ("requests", &[]),
+    (
+        "http",
+        &[
+            "error", "gate", "group", "requests", "shutdown", "tls", "unknown",
+        ],
+    ),
     (
         "pg",
         &[

@@ -398,6 +398,7 @@ impl World {
             targets: Arc::new(targets),
             sessions: Arc::new(Sessions::default()),
             requests: Arc::default(),
+            http: Arc::default(),
             catalogs: Catalogs::new("postgres", Box::new(nobody)),
             unknown: Arc::new(UnknownLedger::in_memory()),
             settings: front(),
