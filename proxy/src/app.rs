@@ -22,6 +22,7 @@ use crate::error::StartError;
 use crate::fleet::{Incarnation, LocalStore, Start, Store};
 use crate::gate::{Gate, Lane, Limits, Phase};
 use crate::group::{self, Group, Logins};
+use crate::http::Front;
 use crate::http::classify::Rules;
 use crate::pg::catalog::{Catalogs, keeper};
 use crate::pg::classify::{Effect, Policy};
@@ -113,8 +114,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     for (section, (group, _)) in config.groups.iter().zip(&groups) {
         for front in &section.listeners {
             let listener = bind(front.address()).await?;
-            let (group, stopped) = (Arc::clone(group), stop.clone());
-            let stop = stop.receiver();
+            let (group, stop, told) = (Arc::clone(group), stop.receiver(), stop.clone());
             tracing::info!(group = %group.name, address = %front.address(), "listening");
             match front {
                 Listener::Postgres(_) => tasks.spawn(async move {
@@ -123,17 +123,20 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
                 }),
                 Listener::Tcp(front) => {
                     let front = tcp_front(&config, section, front, &group);
-                    let (tasks, stop) = (tasks.clone(), stopped.clone());
+                    let (tasks, stop) = (tasks.clone(), told);
                     tasks.clone().spawn(async move {
                         first_word(&group).await;
                         tcp::serve(front, listener, tasks, stop).await;
                     });
                 }
-                Listener::Http(_) => {
-                    return Err(StartError::Listen {
+                Listener::Http(settings) => {
+                    let made = Front::new(group, settings, &section.regions, tasks.clone());
+                    let front = made.map_err(|source| StartError::Front {
                         address: front.address(),
-                        source: std::io::Error::other("this kind is not in this version"),
-                    });
+                        source,
+                    })?;
+                    let served = crate::http::serve(Arc::new(front), listener, told);
+                    tasks.spawn(served);
                 }
             }
         }
@@ -263,6 +266,8 @@ fn build(
         connections: Arc::default(),
         nearby: ArcSwapOption::empty(),
         rules: rules(section),
+        requests: Arc::default(),
+        http: Arc::default(),
         catalogs: catalogs(&section.observer),
         unknown: Arc::new(unknown),
         settings: front(config, section),

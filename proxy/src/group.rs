@@ -10,6 +10,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
 
 use crate::gate::Gate;
+use crate::http::HttpFigures;
 use crate::http::classify::Rules;
 use crate::pg::catalog::Catalogs;
 use crate::pg::classify::Policy;
@@ -35,6 +36,10 @@ pub struct Group {
     pub nearby: ArcSwapOption<Region>,
     /// How each HTTP listener judges requests.
     pub rules: Vec<(SocketAddr, Arc<Rules>)>,
+    /// HTTP requests that write.
+    pub requests: Arc<Requests>,
+    /// What its HTTP listeners count.
+    pub http: Arc<HttpFigures>,
     /// What its databases hold, for verdicts.
     pub catalogs: Catalogs,
     /// Writes with an unknown outcome.

@@ -205,11 +205,21 @@ impl Requests {
         n
     }
 
-    /// Gives up a request: what becomes of it is unknown from then on.
-    pub fn give_up(&self, number: u64) {
-        if let Some(request) = lock(&self.live).get(&number) {
-            request.ask_give_up();
-        }
+    /// Gives up the requests of this id: what becomes of them is unknown from then on.
+    pub fn give_up(&self, id: &str) {
+        let all = self.all();
+        all.iter()
+            .filter(|request| request.id == id)
+            .for_each(|request| request.ask_give_up());
+    }
+
+    /// Gives up what is with the server of a region, and says how many that are.
+    pub fn give_up_in(&self, region: &str) -> usize {
+        let all = self.all();
+        let there = all
+            .iter()
+            .filter(|request| lock(&request.region).as_deref() == Some(region));
+        there.map(|request| request.ask_give_up()).count()
     }
 
     /// True when there is none.

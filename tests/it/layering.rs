@@ -18,10 +18,11 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "gate", "http", "pg", "requests", "sessions", "unknown", "upstream",
         ],
     ),
+    ("requests", &[]),
     (
         "http",
         &[
-            "gate", "group", "requests", "shutdown", "unknown", "upstream",
+            "error", "gate", "group", "requests", "shutdown", "tls", "unknown",
         ],
     ),
     (
@@ -30,7 +31,6 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "gate", "group", "requests", "shutdown", "unknown", "upstream",
         ],
     ),
-    ("requests", &[]),
     (
         "pg",
         &[

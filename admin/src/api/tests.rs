@@ -208,6 +208,7 @@ fn unknown() -> UnknownList {
             pid: None,
             digest: Some("POST /orders".into()),
             idempotency_key: Some("k-1".into()),
+            request: Some("r-1".into()),
             xid: None,
             acknowledged_by: None,
         }],

@@ -60,6 +60,7 @@ pub(super) fn record(
         client: entry.client().to_string(),
         digest: Some(format!("tcp:{}", front.service)),
         idempotency_key: None,
+        request: None,
         xid: None,
         single: false,
         timeline: None,

@@ -401,6 +401,8 @@ impl World {
             connections: Arc::default(),
             nearby: ArcSwapOption::empty(),
             rules: Vec::new(),
+            requests: Arc::default(),
+            http: Arc::default(),
             catalogs: Catalogs::new("postgres", Box::new(nobody)),
             unknown: Arc::new(UnknownLedger::in_memory()),
             settings: front(),
