@@ -8,6 +8,8 @@ use writefence_admin::api::{DrainOutcome, RunState};
 use super::desk::Desk;
 use super::{Daemon, status};
 use crate::gate::{Counts, Lane, Outcome, Phase};
+use crate::http::Total;
+use crate::requests::RequestCounts;
 use crate::sessions::SessionCounts;
 use crate::telemetry::{Component, Level};
 use crate::upstream::{Role, Target};
@@ -70,6 +72,12 @@ pub struct Figures {
     pub run_live: bool,
     /// The last run's write gap, once it opened again.
     pub write_gap_ms: Option<u64>,
+    /// HTTP requests that write, by state.
+    pub requests: RequestCounts,
+    /// HTTP totals.
+    pub http: Vec<Total>,
+    /// HTTP clients that are connected.
+    pub http_connections: u64,
     /// By region.
     pub regions: Vec<RegionFigures>,
 }
@@ -145,6 +153,9 @@ fn of(desk: &Desk) -> Figures {
         counts: desk.group.gate.counts(),
         fenced: [look(Lane::Http), look(Lane::Sql)],
         sessions: desk.group.sessions.counts(),
+        requests: desk.group.requests.counts(),
+        http: desk.group.http.totals(),
+        http_connections: desk.group.http.connections(),
         totals: vec![
             (
                 "writefence_sessions_started_total",
