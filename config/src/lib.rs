@@ -10,6 +10,7 @@
 
 mod address;
 mod admin;
+mod certmap;
 mod config;
 mod defaults;
 mod effect;
@@ -28,9 +29,11 @@ pub mod reload;
 mod resolve;
 mod secret;
 mod telemetry;
+mod tls;
 mod units;
 mod unknown;
 mod upstream;
+mod userlist;
 mod value;
 
 #[cfg(test)]
@@ -43,6 +46,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub use admin::Admin;
+pub use certmap::CertMap;
 pub use config::Config;
 pub use effect::Effect;
 pub use error::{Place, Problem, ProblemKind, Problems, Warning};
@@ -53,7 +57,9 @@ pub use passfile::{Passfile, Password};
 pub use pg::{Auth, Listener, PgListener, Sql, Sqlstate, Volatile};
 pub use secret::Secret;
 pub use telemetry::{Log, LogFormat, LogLevel};
-pub use upstream::{Driver, Endpoint, Objectives, Observer, Reads, Region};
+pub use tls::{Demand, RegionTls, ServerTls, Verify};
+pub use upstream::{Driver, Endpoint, Method, Objectives, Observer, Reads, Region};
+pub use userlist::{Stored, Userlist};
 
 use raw::{Findings, Section};
 use value::Wrong;

@@ -12,10 +12,11 @@ use crate::error::ProblemKind;
 use crate::gate::Answer;
 use crate::group::Group;
 use crate::limits::Limits;
+use crate::pg::Auth;
 use crate::raw::{Findings, Section};
 use crate::telemetry::Log;
 use crate::units::show_duration;
-use crate::value::Wrong;
+use crate::value::{Word, Wrong};
 
 /// Reads the whole tree. `None` if a part that has no default could not be read; whether the
 /// result counts is decided by the findings alone.
@@ -36,6 +37,7 @@ pub(crate) fn resolve(root: &Section<'_>, found: &mut Findings<'_>) -> Option<Co
     for ((_, section), group) in sections.iter().zip(&groups) {
         check_regions(section, found);
         check_primary(section, found);
+        check_passthrough(section, found);
         if let Some(group) = group {
             warn_of_times(group, section, found);
         }
@@ -107,6 +109,22 @@ fn check_regions(group: &Section<'_>, found: &mut Findings<'_>) {
                 );
             }
             None => seen.push((name, server)),
+        }
+    }
+}
+
+/// Who settles the login with the server itself cannot be logged in as somebody else.
+fn check_passthrough(group: &Section<'_>, found: &mut Findings<'_>) {
+    let passes = |listener: &Section<'_>| {
+        listener.peek("auth", <Auth as Word>::read) == Some(Auth::Passthrough)
+    };
+    if !group.listed("listen").iter().any(passes) {
+        return;
+    }
+    for (_, region) in group.named("region") {
+        if region.is_given("user") {
+            let what = "cannot be beside a listener with auth = \"passthrough\"".to_owned();
+            conflict(&region, "user", what, "each session's own user", found);
         }
     }
 }

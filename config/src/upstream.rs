@@ -10,6 +10,7 @@ use crate::address;
 use crate::defaults;
 use crate::passfile::Password;
 use crate::raw::{Findings, Section};
+use crate::tls::RegionTls;
 use crate::units;
 use crate::value::{self, Word};
 
@@ -43,8 +44,23 @@ pub struct Region {
     pub http: Option<String>,
     /// The user all sessions log in as upstream; none: the session's own.
     pub user: Option<String>,
-    /// The password for that login.
+    /// The password for that login; a passfile may hold those of the sessions' own users too.
     pub password: Password,
+    /// How a password may be used where the server asks for one.
+    pub password_methods: Vec<Method>,
+    /// TLS towards it, for the sessions as for the observer.
+    pub tls: RegionTls,
+}
+
+/// A way to use a password that a server may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// SCRAM-SHA-256, with channel binding where the server has it.
+    Scram,
+    /// A hash that can be replayed against other servers that hold the same.
+    Md5,
+    /// In clear text.
+    Cleartext,
 }
 
 /// `[group.X.observer]`: our own login for probes, evidence and promotion.
@@ -103,6 +119,10 @@ impl Region {
             http,
             user,
             password,
+            password_methods: section
+                .read("password_methods", found, value::list_of::<Method>)
+                .unwrap_or_else(|| defaults::PASSWORD_METHODS.to_vec()),
+            tls: RegionTls::read(section, found),
         })
     }
 }
@@ -142,4 +162,12 @@ impl Objectives {
 impl Word for Driver {
     const WORDS: &'static [(&'static str, Self)] = &[("postgres", Self::Postgres)];
     const LATER: &'static [&'static str] = &["patroni", "command"];
+}
+
+impl Word for Method {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("scram-sha-256", Self::Scram),
+        ("md5", Self::Md5),
+        ("password", Self::Cleartext),
+    ];
 }

@@ -82,12 +82,15 @@ fn the_primary_matters_to_a_first_start_only() {
 #[test]
 fn what_comes_and_what_goes_is_listed_key_by_key() {
     let more = "[group.main.region.c]\npostgres = \"host=c\"\n\n[group.main.sql]";
-    check(
-        "[group.main.sql]",
-        more,
-        Class::Restart,
+    let come = changes("[group.main.sql]", more);
+    let shown: Vec<_> = come.iter().map(ToString::to_string).collect();
+    let expected = [
         "group.main.region.c.postgres: (none) -> c:5432",
-    );
+        "group.main.region.c.password_methods: (none) -> scram-sha-256",
+        "group.main.region.c.tls.mode: (none) -> prefer",
+    ];
+    assert_eq!(shown, expected);
+    assert!(come.iter().all(|change| change.class == Class::Restart));
     let moved = changes(
         "address = \"127.0.0.1:6432\"",
         "address = \"127.0.0.1:6433\"",

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use super::classify::{Eyes, Policy, Reading, Verdict, judge};
 use super::decide::view;
 use super::frame::{HEADER, head, is_client_tag};
-use super::startup::{Hello, read_hello};
+use super::startup::{Asked, Heard, Hello, read_hello};
 use super::track::{Item, Shape, Track, window};
 
 /// Bytes of a client and of a server in turns. The first byte of each turn says whose it is, the
@@ -117,9 +117,17 @@ fn weight(track: &Track) -> usize {
 /// A startup packet was taken that names no user, or gave more than it held.
 pub fn startup(data: &[u8]) {
     let mut stream = tokio::io::join(data, tokio::io::sink());
+    let tls = data.first().is_some_and(|b| b % 2 == 1);
+    let mut asked = Asked::default();
     // All bytes are there, so it never waits.
-    let read = read_hello(&mut stream).now_or_never();
-    if let Some(Ok(Hello::Session(startup))) = read {
+    let mut read = || read_hello(&mut stream, &mut asked, tls).now_or_never();
+    let mut heard = read();
+    if matches!(heard, Some(Ok(Heard::Encrypt))) {
+        assert!(tls, "TLS is promised where there is none");
+        heard = read();
+        assert!(!matches!(heard, Some(Ok(Heard::Encrypt))), "TLS twice");
+    }
+    if let Some(Ok(Heard::Hello(Hello::Session(startup)))) = heard {
         let held = startup.params.iter().map(|(n, v)| n.len() + v.len());
         assert!(held.sum::<usize>() <= data.len());
         assert!(startup.param("user").is_some_and(|user| !user.is_empty()));

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::message::Report;
+use super::startup::HelloError;
 use crate::gate::Epoch;
 
 /// Who refuses, and with what.
@@ -178,6 +179,18 @@ pub(crate) fn offence(what: &str) -> Report {
         sqlstate: "08P01".into(),
         message: format!("protocol violation: {what}"),
         ..Report::default()
+    }
+}
+
+/// A connection is refused for how it begins.
+pub(crate) fn hello(e: &HelloError) -> Report {
+    match e {
+        HelloError::MustEncrypt => refused(
+            "28000",
+            e.to_string(),
+            Some("Use sslmode=require, or better verify-full with its CA.".to_owned()),
+        ),
+        _ => offence(&e.to_string()),
     }
 }
 

@@ -347,6 +347,10 @@ pub struct SessionTotals {
     pub fenced: AtomicU64,
     /// Logins upstream that failed.
     pub login_failures: AtomicU64,
+    /// Clients that could not show who they are, or may not log in.
+    pub logins_denied: AtomicU64,
+    /// Clients that were not looked at after too many failed logins.
+    pub logins_throttled: AtomicU64,
     /// Answers 25006 from a server that we took to be read-write.
     pub unexpected_read_only: AtomicU64,
 }

@@ -33,7 +33,7 @@ const SYSTEM: u64 = 42;
 fn nobody(_: &Target, _: &str) -> Login {
     Login {
         params: Vec::new(),
-        password: None,
+        proof: Default::default(),
         timeout: Duration::ZERO,
     }
 }
@@ -355,7 +355,7 @@ fn target(region: &str) -> Target {
         region: Region::new(region),
         endpoint: endpoint(region),
         user: None,
-        password: None,
+        passwords: writefence_config::Password::None,
         identity: None,
         serial: 0,
     }
