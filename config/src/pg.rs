@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
 
-use crate::address;
 use crate::certmap::CertMap;
 use crate::defaults;
 use crate::effect::Effect;
@@ -17,13 +16,6 @@ use crate::raw::{Findings, Section};
 use crate::tls::{self, Demand, ServerTls};
 use crate::userlist::Userlist;
 use crate::value::{self, Word, Wrong};
-
-/// Where downstream connects. An enum, because a group's other fronts will be variants of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listener {
-    /// PostgreSQL's protocol.
-    Postgres(PgListener),
-}
 
 /// `[[group.X.listen]]` with `kind = "postgres"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,62 +96,43 @@ pub struct Sql {
     pub volatile: Volatile,
 }
 
-/// The fronts a listener may be; only what the word means is kept, as a variant of [`Listener`].
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum ListenerKind {
-    Postgres,
-}
-
-impl Listener {
-    /// Reads one listener; `None` if it has a problem.
-    pub(crate) fn read(section: &Section<'_>, found: &mut Findings<'_>) -> Option<Self> {
-        let kind = section.require("kind", found, "\"postgres\"", ListenerKind::read);
-        let example = "an address such as \"127.0.0.1:6432\"";
-        let address = section.require("address", found, example, address::listen);
-        match kind? {
-            ListenerKind::Postgres => {
-                // No default: believing everyone is a choice somebody has to have written down.
-                let words = "\"trust\", \"scram\", \"cert\", \"passthrough\"";
-                let auth = section.require("auth", found, words, Auth::read);
-                let sqlstate = section.word("sqlstate", defaults::SQLSTATE, found);
-                let demand = match auth {
-                    Some(Auth::Cert) => Demand::VerifyCa,
-                    _ => defaults::LISTEN_TLS,
-                };
-                let users_file = section.read("users_file", found, users_file);
-                let query = "a query for a user's name and secret, with $1 for the name";
-                let auth_query = section.read("auth_query", found, value::text(query));
-                let cert_map = section.read("cert_map", found, cert_map);
-                let users = section.read("users", found, value::names);
-                let databases = section.read("databases", found, value::names);
-                let tls = ServerTls::read(section, demand, found);
-                let listener = PgListener {
-                    address: address?,
-                    auth: auth?,
-                    sqlstate,
-                    users_file,
-                    auth_query,
-                    cert_map,
-                    users,
-                    databases,
-                    tls,
-                };
-                listener.check(section, found);
-                listener.warn(section, found);
-                Some(Self::Postgres(listener))
-            }
-        }
-    }
-
-    /// The socket it listens on.
-    pub const fn address(&self) -> SocketAddr {
-        match self {
-            Self::Postgres(listener) => listener.address,
-        }
-    }
-}
-
 impl PgListener {
+    pub(crate) fn read(
+        address: Option<SocketAddr>,
+        section: &Section<'_>,
+        found: &mut Findings<'_>,
+    ) -> Option<Self> {
+        // No default: believing everyone is a choice somebody has to have written down.
+        let words = "\"trust\", \"scram\", \"cert\", \"passthrough\"";
+        let auth = section.require("auth", found, words, Auth::read);
+        let sqlstate = section.word("sqlstate", defaults::SQLSTATE, found);
+        let demand = match auth {
+            Some(Auth::Cert) => Demand::VerifyCa,
+            _ => defaults::LISTEN_TLS,
+        };
+        let users_file = section.read("users_file", found, users_file);
+        let query = "a query for a user's name and secret, with $1 for the name";
+        let auth_query = section.read("auth_query", found, value::text(query));
+        let cert_map = section.read("cert_map", found, cert_map);
+        let users = section.read("users", found, value::names);
+        let databases = section.read("databases", found, value::names);
+        let tls = ServerTls::read(section, demand, found);
+        let listener = Self {
+            address: address?,
+            auth: auth?,
+            sqlstate,
+            users_file,
+            auth_query,
+            cert_map,
+            users,
+            databases,
+            tls,
+        };
+        listener.check(section, found);
+        listener.warn(section, found);
+        Some(listener)
+    }
+
     /// Each way to log in with what it needs, and nothing that it would not look at.
     fn check(&self, section: &Section<'_>, found: &mut Findings<'_>) {
         let auth = self.auth;
@@ -250,11 +223,6 @@ impl Sql {
             volatile: functions.word("volatile", defaults::VOLATILE, found),
         }
     }
-}
-
-impl Word for ListenerKind {
-    const WORDS: &'static [(&'static str, Self)] = &[("postgres", Self::Postgres)];
-    const LATER: &'static [&'static str] = &["http", "tcp"];
 }
 
 impl Word for Auth {

@@ -71,7 +71,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     let mut parts = Parts::new();
     let mut doors = Vec::new();
     for section in &config.groups {
-        for Listener::Postgres(listener) in &section.listeners {
+        for listener in section.listeners.iter().filter_map(Listener::postgres) {
             let ask = ask(&section.observer);
             let door = material::door(&section.name, listener, mock, ask, &mut parts)?;
             doors.push(Arc::new(door));
@@ -125,14 +125,25 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
         watch_page(&tasks, address, Arc::clone(&daemon), ready, stop.clone()).await?;
     }
     for (section, (group, _)) in config.groups.iter().zip(&groups) {
-        for (front, door) in section.listeners.iter().zip(&mut doors) {
+        for front in &section.listeners {
             let listener = bind(front.address()).await?;
             let (group, stop) = (Arc::clone(group), stop.receiver());
             tracing::info!(group = %group.name, address = %front.address(), "listening");
-            tasks.spawn(async move {
-                first_word(&group).await;
-                listener::serve(group, door, listener, stop).await;
-            });
+            match front {
+                Listener::Postgres(_) => {
+                    let door = doors.next().expect("a door was made for each of these");
+                    tasks.spawn(async move {
+                        first_word(&group).await;
+                        listener::serve(group, door, listener, stop).await;
+                    });
+                }
+                Listener::Http(_) | Listener::Tcp(_) => {
+                    return Err(StartError::Listen {
+                        address: front.address(),
+                        source: std::io::Error::other("this kind is not in this version"),
+                    });
+                }
+            }
         }
     }
     let mut ended = stop.clone();
@@ -339,8 +350,10 @@ fn front(config: &Config, section: &config::Group) -> group::Settings {
     let sqlstate = section
         .listeners
         .iter()
-        .map(|Listener::Postgres(l)| l.sqlstate.code())
-        .next();
+        .find_map(|listener| match listener {
+            Listener::Postgres(listener) => Some(listener.sqlstate.code()),
+            Listener::Http(_) | Listener::Tcp(_) => None,
+        });
     let pass = section
         .sql
         .pass

@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod fuzzing;
 pub mod gate;
 pub mod group;
+pub mod http;
 pub mod material;
 pub mod pg;
 pub mod scram;

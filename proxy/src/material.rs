@@ -155,7 +155,7 @@ pub fn problems(config: &Config) -> Vec<StartError> {
         for region in &group.regions {
             found.extend(link(&group.name, region, &mut parts).err());
         }
-        for Listener::Postgres(listener) in &group.listeners {
+        for listener in group.listeners.iter().filter_map(Listener::postgres) {
             let ask: Ask = Box::new(|_| Login {
                 params: Vec::new(),
                 proof: Default::default(),

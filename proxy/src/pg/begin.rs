@@ -26,7 +26,7 @@ use crate::group::Group;
 use crate::sessions::SessionState;
 use crate::tls::Stream;
 use crate::upstream::Target;
-use crate::upstream::wire::{LoginError, login, login_through};
+use crate::upstream::wire::{LoginError, Proof, login, login_through};
 
 /// Protocol 3.0, in full as PostgreSQL's own servers name it: libpq refuses a bare minor version.
 const SPOKEN: i32 = 3 << 16;
@@ -61,6 +61,9 @@ pub(crate) async fn begin(
         params: startup.params.clone(),
         proof: admitted.proof,
     });
+    if let Proof::Keys(keys) = &who.proof {
+        handle.set_key(keys.verifier().fingerprint());
+    }
     let through = passed_through.then_some(&mut stream);
     let first = first_login(&group, &who, through).await;
     let mut client = Leg::new(stream);
@@ -187,7 +190,19 @@ async fn first_login(
 
 fn unreached(target: &Target, waited: std::time::Duration, e: &LoginError) -> Vec<u8> {
     let mut refusal = Vec::new();
-    let mut report = refuse::unreachable(target.region.as_str(), waited, &chain(e));
+    let region = target.region.as_str();
+    let mut report = match e {
+        LoginError::NoPassword { .. }
+        | LoginError::NotAllowed { .. }
+        | LoginError::OtherVerifier { .. }
+        | LoginError::Tls { .. }
+        | LoginError::UnsupportedAuth { .. } => refuse::no_login(region, &chain(e)),
+        LoginError::Unreachable { .. }
+        | LoginError::Closed { .. }
+        | LoginError::Timeout { .. }
+        | LoginError::Server { .. }
+        | LoginError::Protocol { .. } => refuse::unreachable(region, waited, &chain(e)),
+    };
     report.severity = "FATAL";
     report.error(&mut refusal);
     refusal

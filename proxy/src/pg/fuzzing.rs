@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 
 use futures_util::FutureExt;
 
+use super::auth::initial;
 use super::classify::{Eyes, Policy, Reading, Verdict, judge};
 use super::decide::view;
 use super::frame::{HEADER, head, is_client_tag};
 use super::startup::{Asked, Heard, Hello, read_hello};
 use super::track::{Item, Shape, Track, window};
+use crate::scram::{self, Binding, Server, Verifier};
 
 /// Bytes of a client and of a server in turns. The first byte of each turn says whose it is, the
 /// second how many bytes follow.
@@ -131,6 +133,30 @@ pub fn startup(data: &[u8]) {
         let held = startup.params.iter().map(|(n, v)| n.len() + v.len());
         assert!(held.sum::<usize>() <= data.len());
         assert!(startup.param("user").is_some_and(|user| !user.is_empty()));
+    }
+}
+
+/// A client's two SCRAM messages, the second one behind a zero byte; and the same two as a server's.
+///
+/// # Panics
+/// Somebody was let in without the password.
+pub fn scram(data: &[u8]) {
+    let verifier = Verifier::mock(b"fuzzing", "nobody", 4096);
+    let plus = data.first().is_some_and(|b| b % 2 == 1);
+    let binding = if plus {
+        Binding::EndPoint(&[7; 32])
+    } else {
+        Binding::None
+    };
+    let end = data.iter().position(|b| *b == 0).unwrap_or(data.len());
+    let (first, last) = data.split_at(end);
+    let last = last.get(1..).unwrap_or_default();
+    let _ = initial(data);
+    for mechanism in [scram::PLAIN, scram::PLUS] {
+        let begun = Server::first(mechanism.as_bytes(), first, binding, verifier.clone());
+        if let Ok((server, _)) = begun {
+            assert!(!matches!(server.last(last), Ok(Some(_))), "let in");
+        }
     }
 }
 

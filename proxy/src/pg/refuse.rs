@@ -110,6 +110,16 @@ pub(crate) fn unreachable(region: &str, waited: Duration, why: &str) -> Report {
     }
 }
 
+/// The server was reached and cannot be logged in to in this session's name.
+pub(crate) fn no_login(region: &str, why: &str) -> Report {
+    Report {
+        severity: "FATAL",
+        sqlstate: "28000".into(),
+        message: format!("no login on the server of region \"{region}\": {why}"),
+        ..Report::default()
+    }
+}
+
 /// The transaction the client believes open has failed.
 pub(crate) fn in_failed() -> Report {
     Report {

@@ -10,15 +10,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use thiserror::Error;
-use writefence_config::Password;
 
 use super::frame::put;
 use super::message::query;
 use super::server::Server;
 use super::track::{Prepared, set_config};
 use crate::group::Group;
+use crate::upstream::Target;
 use crate::upstream::wire::{Login, LoginError, Proof, login};
-use crate::upstream::{Endpoint, Target};
 
 /// Reported parameters that the client can change without a SET statement of its own (set_config,
 /// a function): carried over by value.
@@ -140,12 +139,7 @@ pub(crate) fn login_as(target: &Target, who: &Who, timeout: Duration) -> Login {
         params.retain(|(n, _)| n != "user");
         params.insert(0, ("user".into(), user.clone()));
     }
-    let Endpoint { host, port, .. } = &target.endpoint;
-    let configured = match (&target.user, &target.passwords) {
-        (Some(user), passwords) => passwords.lookup(host, *port, database, user),
-        (None, Password::File(file)) => file.lookup(host, *port, database, client),
-        (None, Password::Value(_) | Password::None) => None,
-    };
+    let configured = target.password_for(database, client);
     let proof = match configured {
         Some(password) => Proof::Password(password),
         // The client's own is no use for another user.

@@ -78,14 +78,19 @@ impl Verifier {
         }
     }
 
+    /// Tells verifiers apart; says nothing of the password. Never 0.
+    pub fn fingerprint(&self) -> u64 {
+        let mut text = self.salt.clone();
+        text.extend_from_slice(&self.iterations.to_be_bytes());
+        text.extend_from_slice(&self.server);
+        let found = digest::digest(&digest::SHA256, &text);
+        let first = found.as_ref().first_chunk::<8>().copied();
+        u64::from_be_bytes(first.unwrap_or_default()).max(1)
+    }
+
     /// How often the hash was iterated.
     pub const fn iterations(&self) -> u32 {
         self.iterations
-    }
-
-    /// Whether a key for one is a key for the other.
-    pub fn same_as(&self, other: &Self) -> bool {
-        self == other
     }
 }
 
@@ -122,6 +127,13 @@ pub(super) fn xor(a: &[u8; 32], b: &[u8; 32]) -> [u8; 32] {
 pub(super) fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
     let differing = a.iter().zip(b).fold(0, |sum, (a, b)| sum | (a ^ b));
     std::hint::black_box(differing) == 0
+}
+
+impl Keys {
+    /// The verifier that they fit.
+    pub const fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
 }
 
 impl fmt::Debug for Verifier {

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use writefence_config::Password;
+use writefence_config::{Password, Secret};
 
 use super::{Link, Lsn, Timeline};
 
@@ -141,4 +141,17 @@ pub struct Target {
     /// Changes exactly when sessions must be logged in anew: a session whose own serial differs
     /// from the accepted target's is on the wrong server.
     pub serial: u64,
+}
+
+impl Target {
+    /// The password that is configured for a login of this user, who is replaced by the target's own
+    /// where it has one. A password from the environment is that of the target's own user only.
+    pub fn password_for(&self, database: &str, user: &str) -> Option<Secret<String>> {
+        let Endpoint { host, port, .. } = &self.endpoint;
+        match (&self.user, &self.passwords) {
+            (Some(own), passwords) => passwords.lookup(host, *port, database, own),
+            (None, Password::File(file)) => file.lookup(host, *port, database, user),
+            (None, Password::Value(_) | Password::None) => None,
+        }
+    }
 }

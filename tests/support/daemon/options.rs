@@ -28,6 +28,10 @@ pub struct DaemonOptions {
     pub budget: String,
     /// Login of the daemon's own observer.
     pub observer: String,
+    /// TOML of each region, beside its address.
+    pub region: String,
+    /// TOML of the listener, beside its address.
+    pub listen: String,
     /// TOML that is appended.
     pub extra: String,
 }
@@ -54,6 +58,8 @@ impl DaemonOptions {
             deadline: "8s".to_owned(),
             budget: "15s".to_owned(),
             observer: SUPERUSER.to_owned(),
+            region: String::new(),
+            listen: "auth = \"trust\"".to_owned(),
             extra: String::new(),
         }
     }
@@ -70,6 +76,8 @@ impl DaemonOptions {
             deadline,
             budget,
             observer,
+            region,
+            listen,
             extra,
             ..
         } = self;
@@ -79,7 +87,7 @@ impl DaemonOptions {
             // Writing to a string does not fail.
             let _ = write!(
                 regions,
-                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n"
+                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{region}\n"
             );
         }
         format!(
@@ -94,7 +102,7 @@ primary = "{primary}"
 [[group.main.listen]]
 kind = "postgres"
 address = "127.0.0.1:{port}"
-auth = "trust"
+{listen}
 
 [group.main.observer]
 user = "{observer}"

@@ -332,6 +332,10 @@ impl Servers for Fake {
         })
     }
 
+    fn verifiers<'a>(&'a self, _: &'a Region) -> Work<'a, Vec<(String, String)>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn prepared<'a>(&'a self, _: &'a Region) -> Work<'a, Vec<Prepared>> {
         Box::pin(async { Ok(Vec::new()) })
     }

@@ -33,10 +33,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let from = peer.address.ip();
-    if let Err(wait) = door.throttle.check(from, user) {
-        let user = user.to_owned();
-        return Err(Denied::Throttled { user, from, wait });
-    }
+    let attempt = door.throttle.enter(from, user).await;
+    let attempt = attempt.map_err(|wait| Denied::Throttled {
+        user: user.to_owned(),
+        from,
+        wait,
+    })?;
     // Asked for also where the user may not log in here: the time it takes must not tell.
     let found = find(door, targets, user).await?.filter(|_| listed);
     let (verifier, found) = verifier(door, user, found).await;
@@ -55,13 +57,13 @@ where
     let last = answer(stream).await?;
     // The mock verifier fits nobody; that it is asked at all is what looks alike.
     let (Some(proven), Some(found)) = (server.last(&last)?, found) else {
-        door.throttle.failed(from, user);
+        attempt.failed();
         if let Some(query) = &door.query {
             query.doubt(user);
         }
         return Err(Denied::Password(user.to_owned()));
     };
-    door.throttle.succeeded(from, user);
+    attempt.succeeded();
     say(stream, &[&FINAL, proven.last.as_bytes()]).await?;
     Ok(match found.password() {
         Proof::None => Proof::Keys(Arc::new(proven.keys)),

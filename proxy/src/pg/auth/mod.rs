@@ -25,6 +25,8 @@ use crate::tls::common_name;
 use crate::upstream::Targets;
 use crate::upstream::wire::Proof;
 
+#[cfg(feature = "fuzzing")]
+pub(super) use exchange::initial;
 pub use query::AuthQuery;
 pub use secrets::{User, Users};
 pub use throttle::Throttle;

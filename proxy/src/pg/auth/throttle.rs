@@ -1,15 +1,17 @@
 //! Failed logins, counted per user and source, and per source.
 //!
 //! Only failures cost anything: a pool that opens hundreds of connections with the right password
-//! meets nothing of this. Who has guessed too often is refused before any work is done, and is
-//! looked at again at a slow pace. A user that has logged in from a source before does not suffer
-//! from what other users do there, since behind a sidecar all share one address.
+//! meets nothing of this but a short queue. Who has guessed too often is refused before any work is
+//! done, and is looked at again at a slow pace. No more attempts are looked at side by side than may
+//! fail, so guessing in parallel gains nothing. A user that has logged in from a source before does
+//! not suffer from what other users do there, since behind a sidecar all share one address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Failures of one user from one source that are looked at, at once and again per second.
@@ -22,6 +24,9 @@ const SOURCE: Rate = Rate {
     burst: 100.0,
     per_second: 10.0,
 };
+/// Attempts side by side of a user that has logged in from this source before; the others wait for
+/// milliseconds.
+const ABREAST: u32 = 64;
 /// Users and sources that are remembered. Beyond it those that have recovered are forgotten, and if
 /// none has, newcomers share one count.
 const REMEMBERED: usize = 10_000;
@@ -34,7 +39,11 @@ struct Rate {
 
 /// What is remembered of failures.
 #[derive(Default)]
-pub struct Throttle(Mutex<Table>);
+pub struct Throttle {
+    table: Mutex<Table>,
+    /// An attempt has ended, so another one may have its turn.
+    ended: Notify,
+}
 
 #[derive(Default)]
 struct Table {
@@ -49,6 +58,23 @@ struct Count {
     left: f64,
     at: Instant,
     has_succeeded: bool,
+    in_flight: u32,
+}
+
+/// An attempt that is being looked at. Given up, it is neither a failure nor a success.
+pub(super) struct Attempt<'a> {
+    throttle: &'a Throttle,
+    key: (IpAddr, String),
+}
+
+/// Whether an attempt is looked at.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    Now,
+    /// When others have ended.
+    Later,
+    /// Not before this has passed.
+    Refused(Duration),
 }
 
 impl Count {
@@ -57,6 +83,7 @@ impl Count {
             left: rate.burst,
             at: now,
             has_succeeded: false,
+            in_flight: 0,
         }
     }
 
@@ -70,74 +97,136 @@ impl Count {
         (lacks > 0.0).then(|| Duration::from_secs_f64(lacks / rate.per_second))
     }
 
+    /// Whether one more side by side could still fail without being one too many.
+    fn has_room(&self, rate: Rate, now: Instant) -> bool {
+        f64::from(self.in_flight) + 1.0 <= self.left(rate, now)
+    }
+
     fn fail(&mut self, rate: Rate, now: Instant) {
-        // Not below nothing: attempts that run side by side must not add up to a long ban.
         self.left = (self.left(rate, now) - 1.0).max(0.0);
         self.at = now;
+    }
+
+    fn is_forgettable(&self, rate: Rate, now: Instant) -> bool {
+        self.in_flight == 0 && self.left(rate, now) >= rate.burst
     }
 }
 
 impl Throttle {
-    /// Whether a login is looked at now; else how long until one is.
+    /// Waits for the attempt's turn.
     ///
     /// # Errors
-    /// The wait.
-    pub(super) fn check(&self, from: IpAddr, user: &str) -> Result<(), Duration> {
-        self.check_at(from, user, Instant::now())
-    }
-
-    /// A login failed.
-    pub(super) fn failed(&self, from: IpAddr, user: &str) {
-        self.failed_at(from, user, Instant::now());
-    }
-
-    /// A login succeeded.
-    pub(super) fn succeeded(&self, from: IpAddr, user: &str) {
-        self.succeeded_at(from, user, Instant::now());
-    }
-
-    fn check_at(&self, from: IpAddr, user: &str, now: Instant) -> Result<(), Duration> {
-        let source = source(from);
-        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = table.users.get(&(source, user.to_owned()));
-        let own = known.and_then(|count| count.wait(USER, now));
-        let others = match known {
-            Some(count) if count.has_succeeded => None,
-            _ => {
-                let count = table.sources.get(&source).or(table.overflow.as_ref());
-                count.and_then(|count| count.wait(SOURCE, now))
+    /// It has none now; how long until one is looked at.
+    pub(super) async fn enter(&self, from: IpAddr, user: &str) -> Result<Attempt<'_>, Duration> {
+        let key = (source(from), user.to_owned());
+        loop {
+            // Heard from before the look, so that an end right after it is not missed.
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            match self.turn(&key, Instant::now()) {
+                Turn::Now => {
+                    return Ok(Attempt {
+                        throttle: self,
+                        key,
+                    });
+                }
+                Turn::Later => ended.await,
+                Turn::Refused(wait) => return Err(wait),
             }
-        };
-        own.max(others).map_or(Ok(()), Err)
+        }
     }
 
-    fn failed_at(&self, from: IpAddr, user: &str, now: Instant) {
-        let source = source(from);
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn turn(&self, key: &(IpAddr, String), now: Instant) -> Turn {
+        let mut table = self.lock();
         let Table {
             users,
             sources,
             overflow,
         } = &mut *table;
-        match room(users, (source, user.to_owned()), USER, now) {
-            Some(count) => count.fail(USER, now),
-            None => overflow
-                .get_or_insert(Count::new(SOURCE, now))
-                .fail(SOURCE, now),
+        let known = users.get(key).is_some_and(|count| count.has_succeeded);
+        let user = room(users, key.clone(), USER, now);
+        let from = room(sources, key.0, SOURCE, now);
+        let mut shared = || *overflow.get_or_insert(Count::new(SOURCE, now));
+        let own = match &user {
+            Some(count) => count.wait(USER, now),
+            None => shared().wait(SOURCE, now),
+        };
+        let others = match &from {
+            _ if known => None,
+            Some(count) => count.wait(SOURCE, now),
+            None => shared().wait(SOURCE, now),
+        };
+        if let Some(wait) = own.max(others) {
+            return Turn::Refused(wait);
         }
-        match room(sources, source, SOURCE, now) {
-            Some(count) => count.fail(SOURCE, now),
-            None => overflow
-                .get_or_insert(Count::new(SOURCE, now))
-                .fail(SOURCE, now),
+        let fits = match (&user, &from) {
+            (Some(user), _) if known => user.in_flight < ABREAST,
+            (user, from) => {
+                let fits = |count: &Option<&mut Count>, rate| {
+                    count.as_ref().is_none_or(|count| count.has_room(rate, now))
+                };
+                fits(user, USER) && fits(from, SOURCE)
+            }
+        };
+        if !fits {
+            return Turn::Later;
+        }
+        for count in [user, from].into_iter().flatten() {
+            count.in_flight += 1;
+        }
+        Turn::Now
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Attempt<'_> {
+    /// It failed.
+    pub(super) fn failed(self) {
+        self.failed_at(Instant::now());
+    }
+
+    fn failed_at(self, now: Instant) {
+        let mut table = self.throttle.lock();
+        let Table {
+            users,
+            sources,
+            overflow,
+        } = &mut *table;
+        for (count, rate) in [
+            (users.get_mut(&self.key), USER),
+            (sources.get_mut(&self.key.0), SOURCE),
+        ] {
+            match count {
+                Some(count) => count.fail(rate, now),
+                None => overflow
+                    .get_or_insert(Count::new(SOURCE, now))
+                    .fail(SOURCE, now),
+            }
         }
     }
 
-    fn succeeded_at(&self, from: IpAddr, user: &str, now: Instant) {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = room(&mut table.users, (source(from), user.to_owned()), USER, now) {
+    /// It succeeded.
+    pub(super) fn succeeded(self) {
+        if let Some(count) = self.throttle.lock().users.get_mut(&self.key) {
             count.has_succeeded = true;
         }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut table = self.throttle.lock();
+        let Table { users, sources, .. } = &mut *table;
+        let counts = [users.get_mut(&self.key), sources.get_mut(&self.key.0)];
+        for count in counts.into_iter().flatten() {
+            count.in_flight = count.in_flight.saturating_sub(1);
+        }
+        drop(table);
+        self.throttle.ended.notify_waiters();
     }
 }
 
@@ -148,7 +237,7 @@ fn room<K: std::hash::Hash + Eq>(
     now: Instant,
 ) -> Option<&mut Count> {
     if counts.len() >= REMEMBERED && !counts.contains_key(&key) {
-        counts.retain(|_, count| count.left(rate, now) < rate.burst);
+        counts.retain(|_, count| !count.is_forgettable(rate, now));
         if counts.len() >= REMEMBERED {
             return None;
         }
@@ -170,46 +259,79 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
+    fn key(user: &str) -> (IpAddr, String) {
+        (HERE, user.to_owned())
+    }
+
+    fn attempt<'a>(throttle: &'a Throttle, user: &str, now: Instant) -> Result<Attempt<'a>, Turn> {
+        let key = key(user);
+        match throttle.turn(&key, now) {
+            Turn::Now => Ok(Attempt { throttle, key }),
+            turn => Err(turn),
+        }
+    }
+
     #[test]
     fn who_guesses_is_slowed_down_and_nobody_else_is() {
         let (throttle, now) = (Throttle::default(), Instant::now());
-        throttle.succeeded_at(HERE, "good", now);
+        attempt(&throttle, "good", now).ok().unwrap().succeeded();
         for _ in 0..10 {
-            assert_eq!(throttle.check_at(HERE, "bad", now), Ok(()));
-            throttle.failed_at(HERE, "bad", now);
+            attempt(&throttle, "bad", now).ok().unwrap().failed_at(now);
         }
+        let second = Duration::from_secs(1);
         assert_eq!(
-            throttle.check_at(HERE, "bad", now),
-            Err(Duration::from_secs(1))
+            attempt(&throttle, "bad", now).err(),
+            Some(Turn::Refused(second))
         );
-        assert_eq!(throttle.check_at(HERE, "good", now), Ok(()));
-        let elsewhere = "10.0.0.1".parse().unwrap();
-        assert_eq!(throttle.check_at(elsewhere, "bad", now), Ok(()));
-        let later = now + Duration::from_secs(1);
-        assert_eq!(throttle.check_at(HERE, "bad", later), Ok(()));
-        throttle.failed_at(HERE, "bad", later);
-        assert!(throttle.check_at(HERE, "bad", later).is_err());
+        assert!(attempt(&throttle, "good", now).is_ok());
+        let later = now + second;
+        attempt(&throttle, "bad", later)
+            .ok()
+            .unwrap()
+            .failed_at(later);
+        assert!(attempt(&throttle, "bad", later).is_err());
+    }
+
+    #[test]
+    fn guesses_side_by_side_are_no_more_than_may_fail() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        let mut abreast: Vec<_> = (0..10)
+            .map(|_| attempt(&throttle, "bad", now).ok())
+            .collect();
+        assert!(abreast.iter().all(Option::is_some));
+        assert_eq!(attempt(&throttle, "bad", now).err(), Some(Turn::Later));
+        abreast.pop().flatten().unwrap().failed_at(now);
+        assert_eq!(attempt(&throttle, "bad", now).err(), Some(Turn::Later));
+        abreast.pop().flatten().unwrap().succeeded();
+        assert!(attempt(&throttle, "bad", now).is_ok());
     }
 
     #[test]
     fn many_names_from_one_source_are_one_guesser_but_not_who_has_logged_in_there() {
         let (throttle, now) = (Throttle::default(), Instant::now());
-        throttle.succeeded_at(HERE, "good", now);
+        attempt(&throttle, "good", now).ok().unwrap().succeeded();
         for n in 0..100 {
-            throttle.failed_at(HERE, &format!("user{n}"), now);
+            let user = format!("user{n}");
+            attempt(&throttle, &user, now).ok().unwrap().failed_at(now);
         }
-        assert!(throttle.check_at(HERE, "another", now).is_err());
-        assert_eq!(throttle.check_at(HERE, "good", now), Ok(()));
+        assert!(matches!(
+            attempt(&throttle, "another", now).err(),
+            Some(Turn::Refused(_))
+        ));
+        assert!(attempt(&throttle, "good", now).is_ok());
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
         let (throttle, now) = (Throttle::default(), Instant::now());
-        for n in 0..(REMEMBERED as u32 + 500) {
-            let from = IpAddr::V4(std::net::Ipv4Addr::from_bits(n));
-            throttle.failed_at(from, "x", now);
+        for n in 0..11_000 {
+            let key = (IpAddr::V4(std::net::Ipv4Addr::from_bits(n)), "x".to_owned());
+            if throttle.turn(&key, now) == Turn::Now {
+                let throttle = &throttle;
+                Attempt { throttle, key }.failed_at(now);
+            }
         }
-        let table = throttle.0.lock().unwrap();
+        let table = throttle.lock();
         assert!(table.users.len() <= REMEMBERED && table.sources.len() <= REMEMBERED);
         assert!(table.overflow.is_some());
     }

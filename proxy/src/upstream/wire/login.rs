@@ -111,10 +111,7 @@ where
         })?;
     let exchange = async {
         let stream = socket::secure(stream, endpoint).await;
-        let stream = stream.map_err(|source| LoginError::Tls {
-            endpoint: endpoint.clone(),
-            source,
-        })?;
+        let stream = stream.map_err(|source| insecure(endpoint, source))?;
         let greeting = Greeting {
             endpoint,
             login,
@@ -129,6 +126,17 @@ where
     timeout_at(deadline, exchange)
         .await
         .unwrap_or_else(|_| Err(timeout()))
+}
+
+/// A refusal of either side stays one; a server that goes away in the middle is only gone.
+fn insecure(endpoint: &Endpoint, source: io::Error) -> LoginError {
+    let endpoint = endpoint.clone();
+    match source.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => {
+            LoginError::Tls { endpoint, source }
+        }
+        _ => LoginError::Closed { endpoint, source },
+    }
 }
 
 /// The exchange in progress.
