@@ -9,6 +9,7 @@
 
 pub mod daemon;
 pub mod eventually;
+pub mod http;
 pub mod ledger;
 pub mod network;
 pub mod ports;
@@ -16,7 +17,7 @@ pub mod postgres;
 pub mod process;
 pub mod script;
 
-pub use daemon::{Answer, Daemon, DaemonOptions};
+pub use daemon::{Answer, Daemon, DaemonOptions, HttpOptions};
 pub use eventually::eventually;
 pub use ledger::{Ledger, Load, Report, Shape};
 pub use network::Relay;
