@@ -21,6 +21,7 @@ pub mod pg;
 pub mod requests;
 pub mod sessions;
 pub mod shutdown;
+pub mod tcp;
 pub mod telemetry;
 pub mod tls;
 pub mod unknown;

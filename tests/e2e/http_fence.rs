@@ -83,7 +83,7 @@ async fn a_refused_client_hears_no_100_and_one_that_sends_on_can_read_the_503() 
 #[tokio::test]
 async fn scripts_people_and_grpc_clients_are_refused_in_their_own_words() -> Result<()> {
     let api = Api::start(|options| {
-        let http = options.http.as_mut().expect("there is a listener");
+        let http = options.front.as_mut().expect("there is a listener");
         http.keys = "cors = \"reflect\"".to_owned();
     })
     .await?;
@@ -178,7 +178,7 @@ async fn a_hold_that_expires_is_a_503_and_not_a_504() -> Result<()> {
 #[tokio::test]
 async fn held_writes_leave_streams_for_reads_of_their_connection() -> Result<()> {
     let api = Api::start(|options| {
-        let http = options.http.as_mut().expect("there is a listener");
+        let http = options.front.as_mut().expect("there is a listener");
         http.keys = "streams = 8".to_owned();
     })
     .await?;
@@ -250,7 +250,7 @@ async fn a_slow_upload_is_no_write_in_flight_before_it_is_whole() -> Result<()> 
 #[tokio::test]
 async fn a_graphql_query_passes_the_fence_and_a_mutation_does_not() -> Result<()> {
     let api = Api::start(|options| {
-        let http = options.http.as_mut().expect("there is a listener");
+        let http = options.front.as_mut().expect("there is a listener");
         http.keys =
             "[[group.main.listen.route]]\npath = \"/graphql\"\nverdict = \"graphql\"".to_owned();
     })

@@ -107,7 +107,7 @@ async fn a_write_whose_server_closes_early_is_unknown_and_sent_once() -> Result<
 #[tokio::test]
 async fn a_write_beyond_its_deadline_is_unknown() -> Result<()> {
     let api = Api::start(|options| {
-        let http = options.http.as_mut().expect("there is a listener");
+        let http = options.front.as_mut().expect("there is a listener");
         http.keys = "write_deadline = \"300ms\"".to_owned();
     })
     .await?;

@@ -20,7 +20,7 @@ async fn a_held_write_runs_on_the_new_region_over_the_same_connection() -> Resul
     let b = a.standby("b").await?;
     let (old, new) = (Upstream::start("a").await?, Upstream::start("b").await?);
     let mut options = DaemonOptions::new(&[&a, &b]);
-    options.http = Some(HttpOptions::new(&[old.port(), new.port()])?);
+    options.front = Some(HttpOptions::new(&[old.port(), new.port()])?);
     let daemon = Daemon::start(options).await?;
     daemon
         .wait_open()
@@ -79,7 +79,7 @@ async fn a_write_that_could_not_be_sent_is_refused_and_not_unknown() -> Result<(
     let a = Cluster::create("a", &Options::default()).await?;
     let nobody = writefence_tests::ports::free_port()?;
     let mut options = DaemonOptions::new(&[&a]);
-    options.http = Some(HttpOptions::new(&[nobody])?);
+    options.front = Some(HttpOptions::new(&[nobody])?);
     let daemon = Daemon::start(options).await?;
     daemon.wait_open().await?;
     let mut client = Raw::connect(http_port(&daemon)).await?;

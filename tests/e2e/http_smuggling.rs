@@ -97,7 +97,7 @@ async fn requests_sent_behind_each_other_are_each_judged() -> Result<()> {
 #[tokio::test]
 async fn heads_that_are_too_large_or_too_slow_are_ended() -> Result<()> {
     let api = Api::start(|options| {
-        let http = options.http.as_mut().expect("there is a listener");
+        let http = options.front.as_mut().expect("there is a listener");
         http.keys = "header_bytes = \"8KiB\"\nheader_timeout = \"300ms\"".to_owned();
     })
     .await?;

@@ -24,7 +24,7 @@ impl Api {
         let cluster = Cluster::create("a", &Options::default()).await?;
         let server = Upstream::start("a").await?;
         let mut options = DaemonOptions::new(&[&cluster]);
-        options.http = Some(HttpOptions::new(&[server.port()])?);
+        options.front = Some(HttpOptions::new(&[server.port()])?);
         tune(&mut options);
         let daemon = Daemon::start(options).await?;
         let log = || process::tail(&daemon.log());
@@ -75,5 +75,5 @@ impl Api {
 }
 
 pub(crate) fn http_port(daemon: &Daemon) -> u16 {
-    daemon.options.http.as_ref().map_or(0, |http| http.port)
+    daemon.options.front.as_ref().map_or(0, |http| http.port)
 }

@@ -75,7 +75,7 @@ async fn start(tls: &Tls) -> Result<(Daemon, Upstream, Cluster)> {
     let origin = format!("https://127.0.0.1:{}", server.port());
     http.regions = vec![format!("http = \"{origin}\"\nhttp_ca = \"{cert}\"\n")];
     http.keys = format!("tls.cert = \"{cert}\"\ntls.key = \"{key}\"");
-    options.http = Some(http);
+    options.front = Some(http);
     let daemon = Daemon::start(options).await?;
     daemon.wait_open().await?;
     Ok((daemon, server, cluster))

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module, and what it may use of the daemon's own modules.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("gate", &[]),
     ("upstream", &["gate"]),
     ("evidence", &["upstream", "sessions"]),
@@ -23,6 +23,12 @@ const MAY_USE: [(&str, &[&str]); 13] = [
         "http",
         &[
             "error", "gate", "group", "requests", "shutdown", "tls", "unknown",
+        ],
+    ),
+    (
+        "tcp",
+        &[
+            "gate", "group", "requests", "shutdown", "unknown", "upstream",
         ],
     ),
     (

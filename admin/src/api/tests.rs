@@ -233,6 +233,21 @@ fn explained() -> ExplainSql {
     }
 }
 
+fn explained_http() -> ExplainHttp {
+    let one = ExplainHttpListener {
+        address: "127.0.0.1:8080".into(),
+        verdict: HttpVerdict::NeedsBody,
+        rule: "graphql-body".into(),
+        route: Some(0),
+        answer: Some(FenceAnswer::Reject),
+        write_deadline_ms: 60_000,
+    };
+    ExplainHttp {
+        verdict: one.verdict,
+        listeners: vec![one],
+    }
+}
+
 /// Collects documents as lines of the golden file; each must also read back equal.
 #[derive(Default)]
 struct Golden(String);
@@ -293,6 +308,7 @@ fn documents_have_the_shapes_of_the_golden_file() {
     golden.add("sessions", sessions());
     golden.add("unknown", unknown());
     golden.add("explain_sql", explained());
+    golden.add("explain_http", explained_http());
     let (applied, needs_restart) = (vec!["fence.hold".into()], vec!["admin.socket".into()]);
     golden.add(
         "reload",

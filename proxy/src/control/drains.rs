@@ -19,7 +19,7 @@ use super::leftover::Leftover;
 use super::servers::Servers;
 use crate::gate::{self, Lane};
 use crate::group::Group;
-use crate::requests::{RequestState, RequestView};
+use crate::requests::{RequestState, RequestView, Requests};
 use crate::shutdown::Tasks;
 use crate::upstream::Prepared;
 
@@ -238,9 +238,9 @@ fn prepared_straggler(prepared: Prepared) -> Straggler {
     }
 }
 
-fn request_straggler(request: RequestView) -> Straggler {
+fn request_straggler(kind: StragglerKind, request: RequestView) -> Straggler {
     Straggler {
-        kind: StragglerKind::Http,
+        kind,
         id: request.id,
         user: None,
         database: None,
@@ -256,8 +256,15 @@ fn request_straggler(request: RequestView) -> Straggler {
 pub(crate) fn stragglers(group: &Group) -> Vec<Straggler> {
     let all = group.sessions.snapshot();
     let holders = all.into_iter().filter(|session| session.permitted);
-    let requests = group.requests.snapshot().into_iter();
-    let requests = requests.filter(|request| request.state != RequestState::Held);
+    let of = |kind, all: &Requests| {
+        let all = all.snapshot().into_iter();
+        let permitted = all.filter(|one| one.state != RequestState::Held);
+        permitted
+            .map(move |one| request_straggler(kind, one))
+            .collect::<Vec<_>>()
+    };
+    let requests = of(StragglerKind::Http, &group.requests);
+    let connections = of(StragglerKind::Tcp, &group.connections);
     let sessions = holders.map(|s| Straggler {
         kind: StragglerKind::Sql,
         id: s.id.to_string(),
@@ -269,7 +276,7 @@ pub(crate) fn stragglers(group: &Group) -> Vec<Straggler> {
         state: Some(s.state.name().to_owned()),
         digest: s.digest,
     });
-    sessions.chain(requests.map(request_straggler)).collect()
+    sessions.chain(requests).chain(connections).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

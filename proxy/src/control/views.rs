@@ -96,13 +96,14 @@ fn write(write: crate::unknown::UnknownWrite) -> UnknownWrite {
         Some((outcome::ACKNOWLEDGED, by)) => (UnknownState::Acknowledged, Some(by.to_owned())),
         Some(_) | None => (state(&write.outcome), None),
     };
-    let sql = write.request.is_none();
+    let sql = write.request.is_none() && write.pid != 0;
     UnknownWrite {
         id: write.id.to_string(),
         at: at.unwrap_or_else(|_| Timestamp::now()),
         kind: match write.request {
-            None => StragglerKind::Sql,
             Some(_) => StragglerKind::Http,
+            None if sql => StragglerKind::Sql,
+            None => StragglerKind::Tcp,
         },
         state,
         region: Some(write.region),

@@ -10,6 +10,8 @@ use crate::postgres::{Cluster, SUPERUSER};
 pub struct DaemonOptions {
     /// Regions by name, with the port of each one's server.
     pub regions: Vec<(String, u16)>,
+    /// Regions that have an HTTP origin, with its port.
+    pub http: Vec<(String, u16)>,
     /// The region that is primary at the first start.
     pub primary: String,
     /// `hold` or `reject`.
@@ -29,7 +31,7 @@ pub struct DaemonOptions {
     /// Login of the daemon's own observer.
     pub observer: String,
     /// The HTTP listener, if there is one.
-    pub http: Option<HttpOptions>,
+    pub front: Option<HttpOptions>,
     /// TOML that is appended.
     pub extra: String,
 }
@@ -74,6 +76,7 @@ impl DaemonOptions {
                 .map(|region| region.0.clone())
                 .unwrap_or_default(),
             regions,
+            http: Vec::new(),
             answer: "hold".to_owned(),
             begin: "auto".to_owned(),
             scope: "writes".to_owned(),
@@ -82,7 +85,7 @@ impl DaemonOptions {
             deadline: "8s".to_owned(),
             budget: "15s".to_owned(),
             observer: SUPERUSER.to_owned(),
-            http: None,
+            front: None,
             extra: String::new(),
         }
     }
@@ -105,15 +108,18 @@ impl DaemonOptions {
         let folder = folder.display();
         let mut regions = String::new();
         for (at, (name, port)) in self.regions.iter().enumerate() {
-            let http = self.http.as_ref().and_then(|http| http.regions.get(at));
+            let http = self.front.as_ref().and_then(|front| front.regions.get(at));
             let http = http.map(String::as_str).unwrap_or_default();
             // Writing to a string does not fail.
             let _ = write!(
                 regions,
                 "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{http}"
             );
+            if let Some((_, http)) = self.http.iter().find(|(region, _)| region == name) {
+                let _ = writeln!(regions, "http = \"http://127.0.0.1:{http}\"");
+            }
         }
-        let front = self.http.as_ref().map(|http| {
+        let front = self.front.as_ref().map(|http| {
             let HttpOptions { port, keys, .. } = http;
             format!(
                 "[[group.main.listen]]\nkind = \"http\"\naddress = \"127.0.0.1:{port}\"\n{keys}\n"

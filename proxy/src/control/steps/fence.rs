@@ -193,6 +193,7 @@ impl Course {
                 (StragglerKind::Sql, Ok(id)) => self.desk.group.sessions.force(id),
                 // No server can be told to stop a request: what becomes of it is unknown then.
                 (StragglerKind::Http, _) => self.desk.group.requests.give_up(&straggler.id),
+                (StragglerKind::Tcp, _) => self.desk.group.connections.give_up(&straggler.id),
                 (StragglerKind::Sql, Err(_)) | (StragglerKind::Prepared, _) => {}
             }
         }
@@ -224,6 +225,14 @@ impl Course {
         let n = self.desk.group.requests.give_up_in(self.from.as_str());
         if n > 0 {
             let text = format!("{n} requests in flight were given up in {}", self.from);
+            self.exception(text).await?;
+        }
+        let n = self.desk.group.connections.give_up_in(self.from.as_str());
+        if n > 0 {
+            let text = format!(
+                "{n} connections of other protocols were cut from {}",
+                self.from
+            );
             self.exception(text).await?;
         }
         let draining = self.desk.drains.start(self.until(AFTER_CANCEL));

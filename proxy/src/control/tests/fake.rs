@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use writefence_admin::api::{ApiError, Code};
@@ -397,6 +398,9 @@ impl World {
             gate: Gate::new(limits, boot.epoch()),
             targets: Arc::new(targets),
             sessions: Arc::new(Sessions::default()),
+            connections: Arc::default(),
+            nearby: ArcSwapOption::empty(),
+            rules: Vec::new(),
             requests: Arc::default(),
             http: Arc::default(),
             catalogs: Catalogs::new("postgres", Box::new(nobody)),
@@ -427,7 +431,7 @@ impl World {
     }
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         answer: Answer::Hold,
         hold: Duration::from_secs(20),
@@ -440,6 +444,7 @@ fn settings() -> Settings {
         budget: Duration::from_secs(5),
         interval: Duration::from_secs(1),
         max_lag: Duration::from_secs(5),
+        reads_elsewhere: true,
     }
 }
 
