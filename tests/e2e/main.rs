@@ -17,6 +17,7 @@ mod groups;
 mod hardship;
 mod http_bodies;
 mod http_fence;
+mod http_memory;
 mod http_orphans;
 mod http_repoint;
 mod http_smuggling;

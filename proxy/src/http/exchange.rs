@@ -93,8 +93,8 @@ pub(super) async fn read(order: Order) {
     };
     let event = match carried {
         Ok(lease) => {
-            put_back(&pool, lease, &group).await;
-            Event::End
+            let _ = events.send(Event::End).await;
+            return put_back(&pool, lease, &group).await;
         }
         Err(Trouble::Left) => return,
         Err(Trouble::Unsent(why)) => {
@@ -137,8 +137,8 @@ pub(super) async fn write(order: Order, mut debt: Debt, deadline: Option<Instant
         Ok(lease) => {
             // The outcome is known whether or not the client can be told.
             debt.settle();
-            put_back(&pool, lease, &group).await;
-            Event::End
+            let _ = events.send(Event::End).await;
+            return put_back(&pool, lease, &group).await;
         }
         Err(Trouble::Unsent(why)) => {
             tracing::debug!(group = %group.name, why, "a write was sent nowhere");
