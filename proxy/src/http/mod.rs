@@ -54,7 +54,7 @@ pub enum FrontError {
         what: String,
         /// The cause.
         #[source]
-        source: TlsError,
+        source: Box<TlsError>,
     },
 }
 
@@ -101,7 +101,10 @@ impl Front {
                 client_must: tls.client_ca.is_some(),
                 alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             };
-            ServerTls::load(what.clone(), files).map_err(|source| FrontError::Tls { what, source })
+            ServerTls::load(what.clone(), files).map_err(|source| FrontError::Tls {
+                what,
+                source: Box::new(source),
+            })
         });
         let pool = Arc::new(Pool::new(tasks.clone(), group.settings.login_timeout));
         let own = group.rules.iter().find(|(at, _)| *at == listener.address);

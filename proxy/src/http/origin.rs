@@ -123,5 +123,8 @@ fn client(
             HttpVersion::Http2 => vec![h2],
         },
     };
-    ClientTls::load(what.clone(), files).map_err(|source| FrontError::Tls { what, source })
+    ClientTls::load(what.clone(), files).map_err(|source| FrontError::Tls {
+        what,
+        source: Box::new(source),
+    })
 }

@@ -117,11 +117,11 @@ impl<'a> Seen<'a> {
             if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
                 return Err("its Content-Length is not one number");
             }
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if std::mem::replace(&mut self.coding, true) || !value.eq_ignore_ascii_case(b"chunked")
-            {
-                return Err("its Transfer-Encoding is not exactly chunked");
-            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding")
+            && (std::mem::replace(&mut self.coding, true)
+                || !value.eq_ignore_ascii_case(b"chunked"))
+        {
+            return Err("its Transfer-Encoding is not exactly chunked");
         }
         Ok(())
     }
