@@ -259,7 +259,9 @@ pub(crate) fn stragglers(group: &Group) -> Vec<Straggler> {
     let of = |kind, all: &Requests| {
         let all = all.snapshot().into_iter();
         let permitted = all.filter(|one| one.state != RequestState::Held);
-        permitted.map(move |one| request_straggler(kind, one)).collect::<Vec<_>>()
+        permitted
+            .map(move |one| request_straggler(kind, one))
+            .collect::<Vec<_>>()
     };
     let requests = of(StragglerKind::Http, &group.requests);
     let connections = of(StragglerKind::Tcp, &group.connections);

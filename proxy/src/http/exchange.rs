@@ -60,6 +60,8 @@ pub(super) struct Order {
     pub(super) group: Arc<Group>,
     pub(super) pool: Arc<Pool>,
     pub(super) aim: Aim,
+    /// Where a read goes instead if that cannot be reached.
+    pub(super) other: Option<Aim>,
     pub(super) request: Request<UpBody>,
     pub(super) need: Need,
     /// Between two pieces of an answer.
@@ -168,6 +170,7 @@ async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease
         group,
         pool,
         aim,
+        other,
         request,
         need,
         read_timeout,
@@ -177,7 +180,7 @@ async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease
     let is_write = debt.is_some();
     let answered = answer(
         &pool,
-        &aim,
+        (aim, other.filter(|_| !is_write)),
         request,
         need,
         read_timeout,
@@ -214,7 +217,7 @@ async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease
 /// Sends the request and waits for the head of its answer.
 async fn answer(
     pool: &Pool,
-    aim: &Aim,
+    (mut aim, mut other): (Aim, Option<Aim>),
     mut request: Request<UpBody>,
     need: Need,
     read_timeout: Duration,
@@ -227,11 +230,16 @@ async fn answer(
     };
     let mut why = String::new();
     for _ in 0..TRIES {
-        let mut lease = match pool.lease(aim, need, reuse).await {
+        let mut lease = match pool.lease(&aim, need, reuse).await {
             Ok(lease) => lease,
             Err(error) => {
                 why = format!("cannot connect to region {}: {error}", aim.origin.region);
                 reuse = Reuse::Never;
+                // Nothing was sent, and a read may be answered by another region.
+                if let Some(other) = other.take() {
+                    tracing::debug!(why, region = other.origin.region, "a read goes elsewhere");
+                    aim = other;
+                }
                 continue;
             }
         };

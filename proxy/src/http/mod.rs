@@ -136,6 +136,17 @@ impl Front {
         }
     }
 
+    /// Where a read goes if the region in force cannot be reached: control keeps that ready.
+    fn other(&self, aim: &Aim) -> Option<Aim> {
+        let nearby = self.group.nearby.load_full()?;
+        let name = nearby.as_str();
+        let origin = self.origins.iter().find(|origin| origin.region == name)?;
+        (name != aim.origin.region).then(|| Aim {
+            origin: Arc::clone(origin),
+            epoch: aim.epoch,
+        })
+    }
+
     fn pace(&self) -> Pace {
         Pace {
             head_bytes: self.listener.header_bytes,

@@ -221,7 +221,9 @@ impl Serving<'_> {
             (true, Streams::Keep, _) | (false, _, Streams::Keep) => Closing::Never,
             (true, _, _) | (false, _, _) => Closing::AtRepoint(self.front.group.targets.serial()),
         };
-        let (order, wires) = self.order(target, aim, closing, upgrade)?;
+        let other = self.front.other(&aim);
+        let (mut order, wires) = self.order(target, aim, closing, upgrade)?;
+        order.other = other;
         self.front.tasks.spawn(exchange::read(order));
         let ends = (!upgrade).then_some(closing);
         self.relay(wires, None, ends).await
@@ -339,6 +341,7 @@ impl Serving<'_> {
             (None, false) => Need::Any,
         };
         let order = Order {
+            other: None,
             group: Arc::clone(&self.front.group),
             pool: Arc::clone(&self.front.pool),
             aim,

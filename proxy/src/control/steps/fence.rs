@@ -229,7 +229,10 @@ impl Course {
         }
         let n = self.desk.group.connections.give_up_in(self.from.as_str());
         if n > 0 {
-            let text = format!("{n} connections of other protocols were cut from {}", self.from);
+            let text = format!(
+                "{n} connections of other protocols were cut from {}",
+                self.from
+            );
             self.exception(text).await?;
         }
         let draining = self.desk.drains.start(self.until(AFTER_CANCEL));
