@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use writefence_tests::api::Api;
+use writefence_tests::daemon::HttpOptions;
 use writefence_tests::eventually::{pause, until};
 use writefence_tests::ledger::{Outcome, Plan, Report, Rows, Shape, Window};
 use writefence_tests::ports::free_port;
@@ -29,12 +30,11 @@ struct Stage {
 
 impl Stage {
     async fn start(tune: impl FnOnce(&mut DaemonOptions)) -> Result<Self> {
-        let (front, a, b) = (free_port()?, free_port()?, free_port()?);
+        let (a, b) = (free_port()?, free_port()?);
+        let http = HttpOptions::new(&[a, b])?;
+        let front = http.port;
         let pair = Pair::start(|options| {
-            options.http = vec![("a".to_owned(), a), ("b".to_owned(), b)];
-            options.extra = format!(
-                "[[group.main.listen]]\nkind = \"http\"\naddress = \"127.0.0.1:{front}\"\n"
-            );
+            options.front = Some(http);
             tune(options);
         })
         .await?;

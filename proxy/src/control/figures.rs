@@ -116,17 +116,30 @@ impl Daemon {
                     region(desk, target),
                 );
             }
-            let (status, detail) = match desk.group.unknown.broken() {
-                None => (
-                    Level::Operational,
-                    "the state directory can be written".to_owned(),
-                ),
-                Some(why) => (Level::Failed, why),
-            };
-            all.insert(format!("state/{name}"), Component { status, detail });
+            all.insert(format!("state/{name}"), state(desk));
         }
         all
     }
+}
+
+/// Whether the state directory would take the next record.
+fn state(desk: &Desk) -> Component {
+    let path = desk.group.unknown.path();
+    let room = path.and_then(|path| rustix::fs::statvfs(path).ok());
+    let full = room.is_some_and(|room| room.f_bavail == 0);
+    let (status, detail) = match desk.group.unknown.broken() {
+        Some(why) => (Level::Failed, why),
+        None if full => (
+            Level::Failed,
+            "the disk of the state directory is full: no phase can be changed until it has room"
+                .to_owned(),
+        ),
+        None => (
+            Level::Operational,
+            "the state directory can be written".to_owned(),
+        ),
+    };
+    Component { status, detail }
 }
 
 fn of(desk: &Desk) -> Figures {

@@ -60,8 +60,8 @@ pub(super) struct Order {
     pub(super) group: Arc<Group>,
     pub(super) pool: Arc<Pool>,
     pub(super) aim: Aim,
-    /// Where a read goes instead if that cannot be reached.
-    pub(super) other: Option<Aim>,
+    /// For a read, where the first cannot be reached.
+    pub(super) elsewhere: Option<Aim>,
     pub(super) request: Request<UpBody>,
     pub(super) need: Need,
     /// Between two pieces of an answer.
@@ -170,7 +170,7 @@ async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease
         group,
         pool,
         aim,
-        other,
+        elsewhere,
         request,
         need,
         read_timeout,
@@ -180,7 +180,7 @@ async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease
     let is_write = debt.is_some();
     let answered = answer(
         &pool,
-        (aim, other.filter(|_| !is_write)),
+        (aim, elsewhere),
         request,
         need,
         read_timeout,
@@ -217,7 +217,7 @@ async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease
 /// Sends the request and waits for the head of its answer.
 async fn answer(
     pool: &Pool,
-    (mut aim, mut other): (Aim, Option<Aim>),
+    (mut aim, mut elsewhere): (Aim, Option<Aim>),
     mut request: Request<UpBody>,
     need: Need,
     read_timeout: Duration,
@@ -235,10 +235,8 @@ async fn answer(
             Err(error) => {
                 why = format!("cannot connect to region {}: {error}", aim.origin.region);
                 reuse = Reuse::Never;
-                // Nothing was sent, and a read may be answered by another region.
-                if let Some(other) = other.take() {
-                    tracing::debug!(why, region = other.origin.region, "a read goes elsewhere");
-                    aim = other;
+                if let Some(other) = elsewhere.take() {
+                    (aim, reuse) = (other, Reuse::Any);
                 }
                 continue;
             }

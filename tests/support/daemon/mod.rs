@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use options::DaemonOptions;
+pub use options::{DaemonOptions, HttpOptions};
 pub use run::{promotion, steps};
 
 use crate::eventually::{eventually, until};
