@@ -30,6 +30,10 @@ pub struct DaemonOptions {
     pub observer: String,
     /// The HTTP listener, if there is one.
     pub front: Option<HttpOptions>,
+    /// TOML of each region, beside its address.
+    pub region: String,
+    /// TOML of the listener, beside its address.
+    pub listen: String,
     /// TOML that is appended.
     pub extra: String,
 }
@@ -83,6 +87,8 @@ impl DaemonOptions {
             budget: "15s".to_owned(),
             observer: SUPERUSER.to_owned(),
             front: None,
+            region: String::new(),
+            listen: "auth = \"trust\"".to_owned(),
             extra: String::new(),
         }
     }
@@ -99,6 +105,8 @@ impl DaemonOptions {
             deadline,
             budget,
             observer,
+            region,
+            listen,
             extra,
             ..
         } = self;
@@ -110,7 +118,7 @@ impl DaemonOptions {
             // Writing to a string does not fail.
             let _ = write!(
                 regions,
-                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{http}"
+                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{http}{region}\n"
             );
         }
         let front = self.front.as_ref().map(|http| {
@@ -132,7 +140,7 @@ primary = "{primary}"
 [[group.main.listen]]
 kind = "postgres"
 address = "127.0.0.1:{port}"
-auth = "trust"
+{listen}
 
 {front}
 [group.main.observer]

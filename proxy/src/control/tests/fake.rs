@@ -34,7 +34,7 @@ const SYSTEM: u64 = 42;
 fn nobody(_: &Target, _: &str) -> Login {
     Login {
         params: Vec::new(),
-        password: None,
+        proof: Default::default(),
         timeout: Duration::ZERO,
     }
 }
@@ -333,6 +333,10 @@ impl Servers for Fake {
         })
     }
 
+    fn verifiers<'a>(&'a self, _: &'a Region) -> Work<'a, Vec<(String, String)>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn prepared<'a>(&'a self, _: &'a Region) -> Work<'a, Vec<Prepared>> {
         Box::pin(async { Ok(Vec::new()) })
     }
@@ -356,7 +360,7 @@ fn target(region: &str) -> Target {
         region: Region::new(region),
         endpoint: endpoint(region),
         user: None,
-        password: None,
+        passwords: writefence_config::Password::None,
         identity: None,
         serial: 0,
     }
