@@ -10,8 +10,6 @@ use crate::postgres::{Cluster, SUPERUSER};
 pub struct DaemonOptions {
     /// Regions by name, with the port of each one's server.
     pub regions: Vec<(String, u16)>,
-    /// Regions that have an HTTP origin, with its port.
-    pub http: Vec<(String, u16)>,
     /// The region that is primary at the first start.
     pub primary: String,
     /// `hold` or `reject`.
@@ -80,7 +78,6 @@ impl DaemonOptions {
                 .map(|region| region.0.clone())
                 .unwrap_or_default(),
             regions,
-            http: Vec::new(),
             answer: "hold".to_owned(),
             begin: "auto".to_owned(),
             scope: "writes".to_owned(),
@@ -121,11 +118,8 @@ impl DaemonOptions {
             // Writing to a string does not fail.
             let _ = write!(
                 regions,
-                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{region}\n{http}"
+                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{http}{region}\n"
             );
-            if let Some((_, http)) = self.http.iter().find(|(region, _)| region == name) {
-                let _ = writeln!(regions, "http = \"http://127.0.0.1:{http}\"");
-            }
         }
         let front = self.front.as_ref().map(|http| {
             let HttpOptions { port, keys, .. } = http;
