@@ -9,6 +9,7 @@ mod catalog;
 mod corners;
 mod crash;
 mod differential;
+mod drivers;
 mod faults;
 mod fence;
 mod frames;
