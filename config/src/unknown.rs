@@ -10,7 +10,6 @@ use crate::error::ProblemKind;
 use crate::keys::{self, Node, Presence};
 use crate::pg::ListenerKind;
 use crate::raw::Findings;
-use crate::upstream::Driver;
 use crate::value::{Word, Wrong};
 
 /// Edits between two words that still look like one mistyped.
@@ -131,7 +130,6 @@ fn join(path: &str, name: &str) -> String {
 fn belongs_to_later_kind(level: &Level<'_>) -> bool {
     let later = match level.pattern.as_str() {
         "group.*.listen.[]" => ListenerKind::LATER,
-        "group.*.driver" => Driver::LATER,
         _ => return false,
     };
     let kind = level

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use crate::address;
 use crate::defaults;
+use crate::error::ProblemKind;
+use crate::moment::{self, Program};
 use crate::passfile::Password;
 use crate::raw::{Findings, Section};
 use crate::units;
-use crate::value::{self, Word};
+use crate::value::{self, Word, Wrong};
 
 /// One upstream server address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +47,8 @@ pub struct Region {
     pub user: Option<String>,
     /// The password for that login.
     pub password: Password,
+    /// Its member's name in Patroni; none: found by host and port.
+    pub member: Option<String>,
 }
 
 /// `[group.X.observer]`: our own login for probes, evidence and promotion.
@@ -62,11 +66,32 @@ pub struct Observer {
     pub timeout: Duration,
 }
 
-/// `[group.X.driver]`: how a candidate is observed and promoted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Driver {
-    /// By SQL through the observer's login.
+/// `[group.X.driver]`: how a candidate is promoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Driver {
+    /// What promotes.
+    pub means: DriverMeans,
+    /// How long a promotion may take.
+    pub timeout: Duration,
+}
+
+/// What promotes a candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DriverMeans {
+    /// SQL through the observer's login.
     Postgres,
+    /// Patroni's REST API, at the first of these addresses that answers.
+    Patroni(Vec<String>),
+    /// A program, JSON in and JSON out.
+    Command(Program),
+}
+
+/// The word in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DriverKind {
+    Postgres,
+    Patroni,
+    Command,
 }
 
 /// `[group.X.reads]`.
@@ -97,12 +122,14 @@ impl Region {
         let user = section.read("user", found, value::text("a role's name"));
         let http = section.read("http", found, address::http);
         let password = Password::read(section, found);
+        let member = section.read("member", found, value::text("a Patroni member's name"));
         Some(Self {
             name,
             postgres: postgres?,
             http,
             user,
             password,
+            member,
         })
     }
 }
@@ -139,7 +166,57 @@ impl Objectives {
     }
 }
 
-impl Word for Driver {
-    const WORDS: &'static [(&'static str, Self)] = &[("postgres", Self::Postgres)];
-    const LATER: &'static [&'static str] = &["patroni", "command"];
+impl Driver {
+    /// Reads it; with a problem it is as if nothing was given, and the problem counts.
+    pub(crate) fn read(section: &Section<'_>, found: &mut Findings<'_>) -> Self {
+        let kind = section.word("kind", defaults::DRIVER, found);
+        let of = |key: &str, kind: &str, found: &mut Findings<'_>| {
+            let wrong = Wrong::value(format!("is for kind = {kind:?}"), "a file without it");
+            found.problem(
+                section.at(key),
+                section.path(key),
+                ProblemKind::Conflict,
+                wrong,
+            );
+        };
+        if kind != DriverKind::Patroni && section.is_given("url") {
+            of("url", "patroni", found);
+        }
+        if kind != DriverKind::Command && section.is_given("command") {
+            of("command", "command", found);
+        }
+        let means = match kind {
+            DriverKind::Postgres => DriverMeans::Postgres,
+            DriverKind::Patroni => {
+                let example = "the address of Patroni's REST API, or a list of several";
+                let urls = section.require("url", found, example, moment::urls);
+                DriverMeans::Patroni(urls.unwrap_or_default())
+            }
+            DriverKind::Command => {
+                let example = "a list such as [\"/usr/local/bin/program\", \"argument\"]";
+                let program = section.require("command", found, example, moment::program);
+                DriverMeans::Command(program.unwrap_or_default())
+            }
+        };
+        Self {
+            means,
+            timeout: section.duration("timeout", &defaults::DRIVER_TIMEOUT, found),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> DriverKind {
+        match self.means {
+            DriverMeans::Postgres => DriverKind::Postgres,
+            DriverMeans::Patroni(_) => DriverKind::Patroni,
+            DriverMeans::Command(_) => DriverKind::Command,
+        }
+    }
+}
+
+impl Word for DriverKind {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("postgres", Self::Postgres),
+        ("patroni", Self::Patroni),
+        ("command", Self::Command),
+    ];
 }

@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod fuzzing;
 pub mod gate;
 pub mod group;
+pub(crate) mod outside;
 pub mod pg;
 pub mod sessions;
 pub mod shutdown;

@@ -5,19 +5,24 @@
 
 mod cancel;
 mod catalog;
+mod checks;
 mod corners;
 mod crash;
 mod differential;
+mod drivers;
 mod faults;
 mod fence;
+mod former;
 mod frames;
 mod garbage;
 mod groups;
+mod hooks;
 mod mixed;
 mod moves;
 mod orphans;
 mod outcomes;
 mod pins;
+mod preflight;
 mod prepared;
 mod state;
 mod support;

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module, and what it may use of the daemon's own modules.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("gate", &[]),
     ("upstream", &["gate"]),
     ("evidence", &["upstream", "sessions"]),
-    ("driver", &["upstream"]),
+    ("driver", &["outside", "upstream"]),
+    ("outside", &[]),
     ("sessions", &["upstream"]),
     ("unknown", &["gate"]),
     ("group", &["gate", "pg", "sessions", "unknown", "upstream"]),

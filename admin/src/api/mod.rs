@@ -11,6 +11,7 @@ mod doc;
 mod drain;
 mod error;
 mod exit;
+mod plan;
 mod preflight;
 mod request;
 mod run;
@@ -28,6 +29,7 @@ pub use doc::{API, Api, Doc};
 pub use drain::{Drain, DrainOutcome, LaneCounts, Straggler, StragglerKind};
 pub use error::{ApiError, Code, ErrorDoc};
 pub use exit::Exit;
+pub use plan::{Plan, PlannedStep};
 pub use preflight::{Finding, Level, Preflight};
 pub use request::{
     Abort, ExplainSqlRequest, FailoverRequest, OpenWrites, PreflightRequest, Prepare, Promote,

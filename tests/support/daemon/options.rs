@@ -28,6 +28,8 @@ pub struct DaemonOptions {
     pub budget: String,
     /// Login of the daemon's own observer.
     pub observer: String,
+    /// The driver's section.
+    pub driver: String,
     /// TOML that is appended.
     pub extra: String,
 }
@@ -54,6 +56,7 @@ impl DaemonOptions {
             deadline: "8s".to_owned(),
             budget: "15s".to_owned(),
             observer: SUPERUSER.to_owned(),
+            driver: "kind = \"postgres\"".to_owned(),
             extra: String::new(),
         }
     }
@@ -70,6 +73,7 @@ impl DaemonOptions {
             deadline,
             budget,
             observer,
+            driver,
             extra,
             ..
         } = self;
@@ -99,7 +103,7 @@ auth = "trust"
 [group.main.observer]
 user = "{observer}"
 [group.main.driver]
-kind = "postgres"
+{driver}
 [group.main.fence]
 answer = "{answer}"
 begin = "{begin}"

@@ -6,6 +6,7 @@ use std::time::Duration;
 use writefence_admin::api::{ApiError, Code, DrainOutcome, Finding, Level, RunKind, Step};
 
 use super::super::actor::Fencing;
+use super::super::checks::{self, Scene};
 use super::super::drains::{Draining, stragglers};
 use super::super::error::refused;
 use super::super::preflight;
@@ -34,7 +35,16 @@ impl Course {
             preflight::sessions_again(&mut self.found, &self.desk);
         }
         // Asked before the run began; a blocked move leaves no run behind.
-        Ok(std::mem::take(&mut self.found))
+        let mut found = std::mem::take(&mut self.found);
+        let scene = Scene {
+            primary: &self.from,
+            other: self.to.as_ref(),
+            kept: None,
+        };
+        let made = self.unless_told(checks::before(&self.desk, &scene)).await?;
+        preflight::unblocked(&made)?;
+        found.extend(made);
+        Ok(found)
     }
 
     /// Has the sessions log in to the candidate before the fence falls, so that logins are no part
