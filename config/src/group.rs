@@ -1,9 +1,10 @@
 //! One group: what fails over as one. Its parts have files of their own; this is their sum.
 
 use crate::gate::{Drain, Fence, Preflight, Run};
+use crate::listen::Listener;
 use crate::moment::Evidence;
 use crate::names;
-use crate::pg::{Listener, Sql};
+use crate::pg::Sql;
 use crate::raw::{Findings, Section};
 use crate::upstream::{Driver, Objectives, Observer, Reads, Region};
 use crate::value;

@@ -117,10 +117,18 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
             let listener = bind(front.address()).await?;
             let (group, stop) = (Arc::clone(group), stop.receiver());
             tracing::info!(group = %group.name, address = %front.address(), "listening");
-            tasks.spawn(async move {
-                first_word(&group).await;
-                listener::serve(group, listener, stop).await;
-            });
+            match front {
+                Listener::Postgres(_) => tasks.spawn(async move {
+                    first_word(&group).await;
+                    listener::serve(group, listener, stop).await;
+                }),
+                Listener::Http(_) | Listener::Tcp(_) => {
+                    return Err(StartError::Listen {
+                        address: front.address(),
+                        source: std::io::Error::other("this kind is not in this version"),
+                    });
+                }
+            }
         }
     }
     started.store(true, Ordering::Relaxed);
@@ -350,8 +358,10 @@ fn front(config: &Config, section: &config::Group) -> group::Settings {
     let sqlstate = section
         .listeners
         .iter()
-        .map(|Listener::Postgres(l)| l.sqlstate.code())
-        .next();
+        .find_map(|listener| match listener {
+            Listener::Postgres(listener) => Some(listener.sqlstate.code()),
+            Listener::Http(_) | Listener::Tcp(_) => None,
+        });
     let pass = section
         .sql
         .pass

@@ -23,7 +23,7 @@ async fn driven(folder: &std::path::Path, promote: &str) -> Result<Pair> {
     let driver = program(folder, "driver", &lines)?;
     Pair::start(|options| {
         options.driver = format!(
-            "kind = \"command\"\ncommand = [\"{}\"]\ntimeout = \"5s\"",
+            "kind = \"command\"\ncommand = [\"sh\", \"{}\"]\ntimeout = \"5s\"",
             driver.display()
         );
     })

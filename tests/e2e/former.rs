@@ -2,7 +2,6 @@
 //! happens when one comes back and takes writes.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,11 +23,11 @@ const FAILOVER: [&str; 7] = [
     "--confirm",
 ];
 
-/// A program that does this, in a folder that goes with the test.
+/// A script of the shell that does this, in a folder that goes with the test. Run by `sh`: a file
+/// that was just written may be held open by a process that is being started elsewhere.
 pub(crate) fn program(folder: &Path, name: &str, lines: &str) -> Result<PathBuf> {
     let path = folder.join(name);
-    fs::write(&path, format!("#!/bin/sh\n{lines}\n"))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    fs::write(&path, format!("{lines}\n"))?;
     Ok(path)
 }
 
@@ -53,7 +52,7 @@ async fn a_dead_primary_is_shown_to_be_powered_down_by_the_users_program() -> Re
     let no = program(folder.path(), "is-stopped", "echo no idea >&2; exit 1")?;
     let mut pair = Pair::start(|options| {
         options.extra = format!(
-            "[group.main.evidence]\nstopped = [\"{}\"]\nstonith = [\"{}\"]\n",
+            "[group.main.evidence]\nstopped = [\"sh\", \"{}\"]\nstonith = [\"sh\", \"{}\"]\n",
             no.display(),
             off.display()
         );

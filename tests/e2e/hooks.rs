@@ -35,7 +35,7 @@ fn each(folder: &Path, extra: &str) -> Result<String> {
     let hook = |at: &str| {
         let name = at.replace('_', "-");
         format!(
-            "[[hook]]\nname = \"{name}\"\nat = \"{at}\"\ncommand = [\"{}\"]\n",
+            "[[hook]]\nname = \"{name}\"\nat = \"{at}\"\ncommand = [\"sh\", \"{}\"]\n",
             tell.display()
         )
     };
@@ -185,7 +185,7 @@ async fn an_http_hook_gets_the_run_as_json() -> Result<()> {
         stream
             .write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
             .await?;
-        Ok(got)
+        Ok::<_, anyhow::Error>(got)
     });
     let hooks = format!("[[hook]]\nname = \"dns\"\nat = \"after_promote\"\nhttp = \"{url}\"\n");
     let pair = Pair::start(|options| options.extra = hooks).await?;

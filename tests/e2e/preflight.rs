@@ -195,6 +195,12 @@ async fn another_writefence_in_front_of_the_same_servers_is_noticed() -> Result<
     .await
 }
 
+async fn is_ready(pair: &Pair, wanted: &str) -> Result<bool> {
+    let ready = "writefence_preflight_ready{group=\"main\",region=\"b\"}";
+    // Before the first look there is no such series.
+    Ok(pair.metric(ready).await.is_ok_and(|value| value == wanted))
+}
+
 #[tokio::test]
 async fn a_candidate_that_could_not_take_over_is_in_the_metrics_before_it_has_to() -> Result<()> {
     if skipped() {
@@ -204,16 +210,20 @@ async fn a_candidate_that_could_not_take_over_is_in_the_metrics_before_it_has_to
         options.extra = "[group.main.preflight]\ninterval = \"1s\"\n".into();
     })
     .await?;
-    let ready = "writefence_preflight_ready{group=\"main\",region=\"b\"}";
-    let is = async |wanted: &str| match pair.metric(ready).await {
-        Ok(value) => Ok(value == wanted),
-        Err(_) => Ok(false),
-    };
-    until("the candidate to be ready", SOON, async || is("1").await).await?;
+    until("the candidate to be ready", SOON, async || {
+        is_ready(&pair, "1").await
+    })
+    .await?;
     pair.b.query("SELECT pg_wal_replay_pause()").await?;
-    until("it to be found wanting", SOON, async || is("0").await).await?;
+    until("it to be found wanting", SOON, async || {
+        is_ready(&pair, "0").await
+    })
+    .await?;
     let blocks = "writefence_preflight_findings{group=\"main\",level=\"block\",region=\"b\"}";
     ensure!(pair.metric(blocks).await? == "1");
     pair.b.query("SELECT pg_wal_replay_resume()").await?;
-    until("it to be ready again", SOON, async || is("1").await).await
+    until("it to be ready again", SOON, async || {
+        is_ready(&pair, "1").await
+    })
+    .await
 }

@@ -76,3 +76,24 @@ impl Exit {
         self as u8
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_of_several_stands_for_all_and_every_code_has_its_place() {
+        assert_eq!(
+            Exit::fold([Exit::Done, Exit::Precondition, Exit::Done]),
+            Exit::Precondition
+        );
+        assert_eq!(
+            Exit::fold([Exit::DrainTimedOut, Exit::Unreachable]),
+            Exit::Unreachable
+        );
+        assert_eq!(Exit::fold([]), Exit::Done);
+        for (exit, _) in Exit::TABLE {
+            assert!(Exit::WORST_FIRST.contains(&exit), "{exit:?}");
+        }
+    }
+}

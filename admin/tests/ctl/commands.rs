@@ -426,6 +426,64 @@ fn one_of_several_groups_has_to_be_named() {
 }
 
 #[test]
+fn one_command_moves_several_groups_and_ends_with_the_worst_of_them() {
+    let server = Server::with_groups(&["main", "stock"]);
+    let ran = server.ctl(&[
+        "--group",
+        "main,stock,main",
+        "--json",
+        "prepare",
+        "--primary",
+        "a",
+        "--reason",
+        "x",
+    ]);
+    let document = ran.document();
+    assert_eq!(ran.code, Some(0), "{document}");
+    let groups: Vec<_> = document["groups"].as_array().unwrap().iter().collect();
+    assert_eq!(groups.len(), 2, "each group once: {document}");
+    assert_eq!(
+        (&groups[0]["group"], &groups[1]["group"]),
+        (&"main".into(), &"stock".into())
+    );
+    assert_eq!(document["exit"], 0);
+    // A comparison is of one group.
+    let ran = server.ctl(&["--group", "all", "abort", "--epoch", "4"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("of one group"), "{}", ran.stderr);
+}
+
+#[test]
+fn nothing_is_begun_anywhere_while_something_blocks_somewhere() {
+    let server = Server::with_groups(&["main", "stock"]);
+    // The fake's region c is blocked in every group.
+    let ran = server.ctl(&["--group", "all", "switchover", "--to", "c", "--reason", "x"]);
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("nothing was begun in any group"),
+        "{}",
+        ran.stderr
+    );
+    let asked: Vec<_> = server.fake.calls();
+    assert!(asked.iter().all(|call| call[0] == "preflight"), "{asked:?}");
+    let ran = server.ctl(&["--group", "main,nowhere", "abort"]);
+    assert_eq!(ran.code, Some(1));
+}
+
+#[test]
+fn a_dry_run_asks_for_a_plan_and_starts_nothing() {
+    let server = Server::start();
+    let ran = server.ctl(&["switchover", "--to", "b", "--reason", "x", "--dry-run"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let calls = server.fake.calls();
+    assert_eq!(calls.len(), 1, "{calls:?}");
+    assert_eq!(
+        (&calls[0][0], &calls[0][2]["plan"]),
+        (&"preflight".into(), &"switchover".into())
+    );
+}
+
+#[test]
 fn status_says_first_what_matters_and_last_what_to_do() {
     let server = Server::start();
     let ran = server.ctl(&["status"]);

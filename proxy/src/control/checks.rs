@@ -23,8 +23,8 @@ pub(crate) type Kept = BTreeMap<String, f64>;
 
 /// What is compared with after the move.
 pub(crate) struct Scene<'a> {
-    /// The primary in force.
-    pub(crate) primary: &'a Region,
+    /// The primary in force; `None` where it is given up and nothing is asked of it.
+    pub(crate) primary: Option<&'a Region>,
     /// The candidate before the move, the old primary after it.
     pub(crate) other: Option<&'a Region>,
     /// Values from just before the promotion, after it.
@@ -138,7 +138,7 @@ async fn attempt(desk: &Desk, check: &Check, scene: &Scene<'_>) -> Result<String
 
 async fn query(desk: &Desk, check: &Check, scene: &Scene<'_>, sql: &str) -> Result<String, String> {
     let region = match check.of {
-        CheckOf::Primary => scene.primary,
+        CheckOf::Primary => scene.primary.ok_or("there is no primary to ask")?,
         CheckOf::Other => scene.other.ok_or("there is no other region to ask")?,
     };
     if check.most.is_none() && !check.keeps {

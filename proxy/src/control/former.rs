@@ -50,12 +50,22 @@ impl Diverged {
     }
 }
 
-/// The command that brings a former primary back, with what only its operator knows in capitals.
-pub(crate) fn rewind(desk: &Desk, old: &Region) -> String {
-    let accepted = desk.group.targets.accepted();
-    let (host, port) = (&accepted.endpoint.host, accepted.endpoint.port);
+/// The commands that bring a former primary back, with what only its operator knows in capitals.
+/// Without the checkpoint pg_rewind may read the timeline from before the promotion and say that there
+/// is nothing to do.
+pub(crate) fn rewind(desk: &Desk, old: &Region, new: &Region) -> String {
+    let source = desk.group.targets.region(new);
+    let (host, port) = source.map_or_else(
+        |_| ("HOST".to_owned(), "PORT".to_owned()),
+        |target| {
+            (
+                target.endpoint.host.clone(),
+                target.endpoint.port.to_string(),
+            )
+        },
+    );
     format!(
-        "on {old}, stopped: pg_rewind --target-pgdata=DATA_OF_{} --write-recovery-conf \
+        "CHECKPOINT on {new}, and on {old}, stopped: pg_rewind --target-pgdata=DATA_OF_{} --write-recovery-conf \
          --source-server='host={host} port={port} user=SUPERUSER dbname=postgres'",
         old.as_str().to_ascii_uppercase()
     )
@@ -82,6 +92,9 @@ pub(crate) fn notices(desk: &Desk) -> Vec<String> {
 
 fn notice(desk: &Desk, region: &Region, seen: &Observation, successor: Identity) -> String {
     let what = match Diverged::of(seen, successor) {
+        Some(diverged) if diverged.bytes() == 0 => {
+            "nothing of its log is missing there; to bring it back,".to_owned()
+        }
         Some(diverged) => format!(
             "its log from {} is on no other server; save what is needed of it (pg_waldump), then",
             diverged.range()
@@ -91,7 +104,7 @@ fn notice(desk: &Desk, region: &Region, seen: &Observation, successor: Identity)
     format!(
         "{region} is a former primary and is refused until it follows {}: {what} {}",
         desk.accepted(),
-        rewind(desk, region)
+        rewind(desk, region, &desk.accepted())
     )
 }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{DriverError, Pinned};
 use crate::outside::{Program, run};
-use crate::upstream::{Endpoint, Region};
+use crate::upstream::{Endpoint, Lsn, Region};
 
 /// For a look; the program is asked before a run begins.
 const LOOK: Duration = Duration::from_secs(3);
@@ -94,6 +94,18 @@ fn is_pinned(said: &Said, pinned: Pinned) -> Result<(), DriverError> {
     if other.is_some() && said.role != Some(Role::Primary) {
         return Err(asked(
             "the program looks at a server on another timeline than the one pinned",
+        ));
+    }
+    if said.writable == Some(true) && said.role == Some(Role::Standby) {
+        return Err(asked("the program says of a standby that it takes writes"));
+    }
+    if said
+        .lsn
+        .as_ref()
+        .is_some_and(|lsn| lsn.parse::<Lsn>().is_err())
+    {
+        return Err(asked(
+            "the program's lsn is no position such as \"0/3000060\"",
         ));
     }
     if said.fence_reached == Some(false) {
@@ -201,6 +213,8 @@ mod tests {
         assert!(is_pinned(&said(r#"{"role":"standby","timeline":2}"#), pinned()).is_err());
         assert!(is_pinned(&said(r#"{"fence_reached":false}"#), pinned()).is_err());
         assert!(is_same(&nothing, &said(r#"{"role":"standby"}"#), pinned()).is_err());
+        assert!(is_pinned(&said(r#"{"role":"standby","writable":true}"#), pinned()).is_err());
+        assert!(is_pinned(&said(r#"{"lsn":"0-3000060"}"#), pinned()).is_err());
     }
 
     #[test]

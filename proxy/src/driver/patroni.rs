@@ -140,8 +140,13 @@ pub(super) async fn promote(
     let left = until.saturating_duration_since(Instant::now());
     match request(Method::Post, &url, body.to_string(), left).await {
         Ok(_) => Ok(()),
-        // It may still do it: the look at the server decides.
+        // It may still do it: the look at the server decides. Behind the death of a leader Patroni
+        // answers 503 "status unknown" and promotes when that leader's key has run out.
         Err(OutsideError::Late { .. }) => Ok(()),
+        Err(error @ OutsideError::Status { status: 500.., .. }) => {
+            tracing::warn!(%error, "Patroni is undecided");
+            Ok(())
+        }
         Err(error) => Err(DriverError::Asked(format!(
             "Patroni did not promote: {error}"
         ))),

@@ -149,7 +149,8 @@ impl Session {
             }
             Turn::Timer => {
                 self.timer = None;
-                self.grace_over = true;
+                // While open it is an orphan's.
+                self.grace_over |= self.look.phase != Phase::Open;
                 self.cancel_orphan();
                 Ok(())
             }

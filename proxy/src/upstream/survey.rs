@@ -68,6 +68,8 @@ pub struct Survey {
     pub sessions: Option<Vec<ServerSession>>,
     /// Replication slots.
     pub slots: Option<Vec<Slot>>,
+    /// Sessions begun since statistics began, of all databases; `None` before PostgreSQL 14.
+    pub sessions_begun: Option<u64>,
     /// Replay is paused, on a standby.
     pub replay_paused: Option<bool>,
     /// Statements that would give the observer's role what it lacks; `None` when not known.
@@ -90,6 +92,7 @@ pub async fn survey(client: &mut Client, needs: &[Need]) -> Result<Survey, Query
     let mut answers = answers.into_iter();
     let mut next = || answers.next()?.ok()?.pop();
     let (settings, file, sessions, slots, paused) = (next(), next(), next(), next(), next());
+    let begun = next();
     let grants = match missing_grants(client, needs).await {
         Ok(grants) => Some(grants),
         Err(error) if !client.is_usable() => return Err(error),
@@ -101,6 +104,7 @@ pub async fn survey(client: &mut Client, needs: &[Need]) -> Result<Survey, Query
         patroni_file: first(file).and_then(|row| flag(&row, 0)),
         sessions: sessions.map(|rows| rows.iter().filter_map(session).collect()),
         slots: slots.map(|rows| rows.iter().filter_map(slot).collect()),
+        sessions_begun: first(begun).and_then(|row| value(&row, 0)),
         replay_paused: first(paused).and_then(|row| flag(&row, 0)),
         grants,
     })
@@ -108,7 +112,7 @@ pub async fn survey(client: &mut Client, needs: &[Need]) -> Result<Survey, Query
 
 /// One string per question, in the order in which `survey` reads them. Columns of later versions
 /// are asked for through JSON, so that an older server answers too.
-const QUESTIONS: [&str; 5] = [
+const QUESTIONS: [&str; 6] = [
     "SELECT name, setting FROM pg_settings WHERE name IN ('synchronous_standby_names', \
        'recovery_target_timeline', 'recovery_min_apply_delay', 'wal_log_hints', 'data_checksums', \
        'max_connections', 'superuser_reserved_connections', 'sync_replication_slots', \
@@ -128,6 +132,7 @@ const QUESTIONS: [&str; 5] = [
        to_jsonb(s) ->> 'synced', to_jsonb(s) ->> 'invalidation_reason', database \
      FROM pg_replication_slots AS s ORDER BY slot_name",
     "SELECT CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END",
+    "SELECT sum((to_jsonb(d) ->> 'sessions')::int8)::int8 FROM pg_stat_database AS d",
 ];
 
 fn setting(row: &Row) -> Option<(String, String)> {

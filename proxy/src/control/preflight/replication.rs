@@ -63,10 +63,10 @@ fn slots(found: &mut Vec<Finding>, old: (&Region, &Survey), new: (&Region, &Surv
     };
     let mut level = pass as Say;
     let mut texts = Vec::new();
-    let lost: Vec<&Slot> = there
-        .iter()
-        .filter(|slot| is_left_behind(slot, here))
-        .collect();
+    // The candidate's own slot has no use after the move.
+    let own = new.setting("primary_slot_name").unwrap_or_default();
+    let left = |slot: &&Slot| slot.name != own && is_left_behind(slot, here);
+    let lost: Vec<&Slot> = there.iter().filter(left).collect();
     let logical: Vec<String> = names(&lost, true);
     if !logical.is_empty() {
         level = warn;
@@ -99,8 +99,7 @@ fn slots(found: &mut Vec<Finding>, old: (&Region, &Survey), new: (&Region, &Surv
     found.push(level("slots", texts.join("; ")));
 }
 
-/// In use or meant to last, and without a usable twin on the candidate. The slot that the
-/// candidate itself streams by has no use after the move.
+/// In use or meant to last, and without a usable twin on the candidate.
 fn is_left_behind(slot: &Slot, candidate: &[Slot]) -> bool {
     let twin = candidate.iter().find(|other| other.name == slot.name);
     let kept = match slot.logical {

@@ -88,7 +88,10 @@ fn pair(found: &mut Vec<Finding>, old: (&Region, &Observation), new: (&Region, &
         ),
         (Some(a), Some(b)) => block(
             "streaming",
-            format!("{to} receives timeline {b}, {from} is on {a}"),
+            format!(
+                "{to} receives timeline {b}, {from} is on {a}: it follows in a moment, or it has to \
+                 be brought back with pg_rewind, after a CHECKPOINT on {from}"
+            ),
         ),
         (_, None) => block(
             "streaming",

@@ -138,9 +138,10 @@ impl Course {
             EvidenceKind::Stonith => &evidence.stonith,
             EvidenceKind::Barrier | EvidenceKind::Sync | EvidenceKind::Override => &None,
         };
-        let (Some(words), Some(first)) = (words, words.as_ref().and_then(|w| w.first())) else {
+        let Some(words) = words else {
             return Ok(Err(None));
         };
+        let first = words.join(" ");
         let word = kind.to_string();
         let facts = self.facts()?;
         let told = Told::of(&self.desk, &facts, "evidence", &word);

@@ -186,7 +186,7 @@ impl Course {
                 self.from,
                 clock::ms_since(at),
                 last.bytes_since(fork),
-                rewind(&self.desk, &self.from)
+                rewind(&self.desk, &self.from, self.candidate()?)
             ),
             (Some(_) | None, _) => format!("how much of {} is lost is not known", self.from),
         };

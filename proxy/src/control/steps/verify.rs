@@ -29,7 +29,7 @@ impl Course {
             &nothing
         };
         let scene = Scene {
-            primary: &primary,
+            primary: Some(&primary),
             other: Some(&self.from).filter(|from| **from != primary),
             kept: Some(kept),
         };
@@ -97,7 +97,7 @@ async fn other(desk: &Desk, region: &Region) -> Finding {
             "old_primary",
             format!(
                 "{region} is a former primary and barred; {}",
-                rewind(desk, region)
+                rewind(desk, region, &desk.accepted())
             ),
         ),
         Ok(Ok(_)) => Finding::new(

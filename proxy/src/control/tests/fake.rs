@@ -211,10 +211,9 @@ impl Servers for Fake {
     }
 
     fn survey<'a>(&'a self, region: &'a Region, _: &'a [Need]) -> Work<'a, Survey> {
-        Box::pin(async move {
-            self.called("survey", region.as_str()).await?;
-            Ok(Survey::default())
-        })
+        // No call of a run's: the tripwire asks too, whenever it likes.
+        let _ = region;
+        Box::pin(async { Ok(Survey::default()) })
     }
 
     fn ask<'a>(&'a self, region: &'a Region, _: &'a str) -> Work<'a, Option<String>> {

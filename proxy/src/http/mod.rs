@@ -1,0 +1,5 @@
+//! The HTTP front.
+//!
+//! Reading order: `classify` (whether a request may write).
+
+pub mod classify;
