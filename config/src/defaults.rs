@@ -12,7 +12,8 @@ use crate::moment::OnFailure;
 use crate::pg::{Sqlstate, Volatile};
 use crate::tcp::{NewConnections, OldConnections};
 use crate::telemetry::{LogFormat, LogLevel};
-use crate::upstream::{Away, DriverKind, HttpVersion};
+use crate::tls::Demand;
+use crate::upstream::{Away, DriverKind, HttpVersion, Method};
 
 /// A value with the range it may have.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +56,9 @@ pub(crate) const FILE_BYTES: usize = MIB;
 
 /// Bytes of a passfile, for the same reason.
 pub(crate) const PASSFILE_BYTES: usize = MIB;
+
+/// Bytes of a users file: some half a million users.
+pub(crate) const USERS_BYTES: usize = 64 * MIB;
 
 /// Syntax problems shown. After a few, the rest are echoes of the first.
 pub(crate) const SYNTAX_PROBLEMS: usize = 10;
@@ -112,12 +116,56 @@ pub(crate) const RELEASE_BURST: Bounds<usize> = count(50, 1, 100_000);
 /// server's cores busy, and thousands at once would delay the writes that wait.
 pub(crate) const MOVES: Bounds<usize> = count(32, 1, 10_000);
 
+/// No limit of its own beside that of all sessions: how many one user needs is not ours to guess.
+pub(crate) const SESSIONS_PER_USER: Bounds<usize> = count(0, 0, 1_000_000);
+
+/// As for users.
+pub(crate) const SESSIONS_PER_DATABASE: Bounds<usize> = count(0, 0, 1_000_000);
+
+/// Off: pools keep connections open on purpose, and one that is cut surprises them.
+pub(crate) const IDLE_TIMEOUT: Bounds<Duration> = ms(0, 0, 30 * DAY);
+
+/// Off, as PostgreSQL's own. A transaction that is forgotten open keeps a drain waiting up to its
+/// grace, so it is worth setting where applications are known.
+pub(crate) const IDLE_IN_TRANSACTION_TIMEOUT: Bounds<Duration> = ms(0, 0, 30 * DAY);
+
+/// What PostgreSQL itself takes; messages stream, so a large one costs no memory here.
+pub(crate) const MESSAGE: Bounds<usize> = count(1 << 30, 16 << 10, 1 << 30);
+
+// [tcp]
+
+/// Shorter costs packets on thousands of idle connections; longer leaves a peer that vanished
+/// without a word unnoticed, and many firewalls forget a silent connection after a minute.
+pub(crate) const KEEPALIVE_IDLE: Bounds<Duration> = ms(10 * SECOND, SECOND, HOUR);
+
+/// With the next: a peer that is gone is noticed after 10 s + 3 x 3 s of silence.
+pub(crate) const KEEPALIVE_INTERVAL: Bounds<Duration> = ms(3 * SECOND, SECOND, HOUR);
+
+/// One lost packet is not the end of a peer; three in a row are.
+pub(crate) const KEEPALIVE_PROBES: Bounds<usize> = count(3, 1, 127);
+
+/// Towards servers. Without it a write towards a server that lost power is repeated by the kernel
+/// for some 15 minutes, and its permit with it. Longer than a short break of the network.
+pub(crate) const UNACKNOWLEDGED: Bounds<Duration> = ms(15 * SECOND, SECOND, HOUR);
+
+// [console] has no defaults: nobody may use it who is not named.
+
 // [group.X.region.Y]
 
 /// PostgreSQL's registered port.
 pub(crate) const POSTGRES_PORT: u16 = 5432;
 
+/// The only method that shows neither the password nor anything it could be found from, and that
+/// proves the server too.
+pub(crate) const PASSWORD_METHODS: &[Method] = &[Method::Scram];
+
 // [[group.X.listen]]
+
+/// A certificate is configured to be used; a client that does not is told so.
+pub(crate) const LISTEN_TLS: Demand = Demand::Require;
+
+/// Names in a list of users or databases. Longer lists are better kept by the server.
+pub(crate) const NAMES: usize = 10_000;
 
 /// What a hot standby says; drivers and pools that know failover look for it.
 pub(crate) const SQLSTATE: Sqlstate = Sqlstate::ReadOnly;
@@ -150,7 +198,7 @@ pub(crate) const BODY_TIMEOUT: Bounds<Duration> = ms(30 * SECOND, 100, HOUR);
 
 /// A little above the minute after which load balancers drop a connection: who closes first should
 /// not be the server, because a request may be on its way.
-pub(crate) const IDLE_TIMEOUT: Bounds<Duration> = ms(75 * SECOND, SECOND, DAY);
+pub(crate) const HTTP_IDLE_TIMEOUT: Bounds<Duration> = ms(75 * SECOND, SECOND, DAY);
 
 /// What proxies in front usually wait.
 pub(crate) const READ_TIMEOUT: Bounds<Duration> = ms(60 * SECOND, 100, DAY);

@@ -4,6 +4,7 @@
 //! a changed one is noticed, and print as `(secret)` or as the path of their file.
 
 use std::fmt::Display;
+use std::path::PathBuf;
 
 use crate::config::Config;
 use crate::group::Group;
@@ -15,6 +16,7 @@ use crate::passfile::Password;
 use crate::pattern::Pattern;
 use crate::pg::PgListener;
 use crate::tcp::TcpListener;
+use crate::tls::ServerTls;
 use crate::units::{show_duration, show_size};
 use crate::upstream::{Driver, DriverMeans, Observer, Region};
 use crate::value::Word;
@@ -205,6 +207,8 @@ fn process(config: &Config, out: &mut Vec<Entry>) {
         admin,
         log,
         limits,
+        tcp,
+        console,
         groups: _,
         hooks: _,
         checks: _,
@@ -229,6 +233,22 @@ fn process(config: &Config, out: &mut Vec<Entry>) {
     to.put("held_bytes", show_size(limits.held_bytes));
     to.put("release_burst", limits.release_burst);
     to.put("moves", limits.moves);
+    to.put("sessions_per_user", limits.sessions_per_user);
+    to.put("sessions_per_database", limits.sessions_per_database);
+    to.put("idle_timeout", show_duration(limits.idle_timeout));
+    to.put(
+        "idle_in_transaction_timeout",
+        show_duration(limits.idle_in_transaction_timeout),
+    );
+    to.put("message", show_size(limits.message));
+    let mut to = Part::new(out, "tcp");
+    to.put("keepalive_idle", show_duration(tcp.keepalive_idle));
+    to.put("keepalive_interval", show_duration(tcp.keepalive_interval));
+    to.put("keepalive_probes", tcp.keepalive_probes);
+    to.put("unacknowledged", show_duration(tcp.unacknowledged));
+    let mut to = Part::new(out, "console");
+    to.put("admin_users", console.admin_users.join(", "));
+    to.put("stats_users", console.stats_users.join(", "));
 }
 
 fn group(group: &Group, to: &mut Part<'_>) {
@@ -292,6 +312,14 @@ fn region(region: &Region, to: &mut Part<'_>) {
     to.put_some("user", region.user.as_ref());
     to.put_some("member", region.member.as_ref());
     to.put_password(&region.password);
+    let methods = region.password_methods.iter().map(|method| method.word());
+    to.put("password_methods", methods.collect::<Vec<_>>().join(", "));
+    let mut tls = to.section("tls");
+    tls.put("mode", region.tls.mode.word());
+    tls.put_some("ca", region.tls.ca.as_ref().map(|path| path.display()));
+    let identity = region.tls.identity.as_ref();
+    tls.put_some("cert", identity.map(|(cert, _)| cert.display()));
+    tls.put_some("key", identity.map(|(_, key)| key.display()));
 }
 
 fn listener(listener: &Listener, to: &mut Part<'_>) {
@@ -307,6 +335,26 @@ fn listener(listener: &Listener, to: &mut Part<'_>) {
 fn postgres(listener: &PgListener, to: &mut Part<'_>) {
     to.put("auth", listener.auth.word());
     to.put("sqlstate", listener.sqlstate.word());
+    let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let names = |names: &Option<Vec<String>>| names.as_ref().map(|names| names.join(", "));
+    to.put_some("users_file", file(&listener.users_file));
+    to.put_some("auth_query", listener.auth_query.as_ref());
+    to.put_some("cert_map", file(&listener.cert_map));
+    to.put_some("users", names(&listener.users));
+    to.put_some("databases", names(&listener.databases));
+    if let Some(tls) = &listener.tls {
+        server_tls(tls, &mut to.section("tls"));
+    }
+}
+
+fn server_tls(tls: &ServerTls, to: &mut Part<'_>) {
+    to.put("mode", tls.mode.word());
+    to.put("cert", tls.cert.display());
+    to.put("key", tls.key.display());
+    to.put_some(
+        "client_ca",
+        tls.client_ca.as_ref().map(|path| path.display()),
+    );
 }
 
 fn http(listener: &HttpListener, to: &mut Part<'_>) {

@@ -10,6 +10,7 @@
 
 mod address;
 mod admin;
+mod certmap;
 mod config;
 mod defaults;
 mod effect;
@@ -34,9 +35,11 @@ mod resolve;
 mod secret;
 mod tcp;
 mod telemetry;
+mod tls;
 mod units;
 mod unknown;
 mod upstream;
+mod userlist;
 mod value;
 
 #[cfg(test)]
@@ -49,13 +52,14 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub use admin::Admin;
+pub use certmap::CertMap;
 pub use config::Config;
 pub use effect::Effect;
 pub use error::{Place, Problem, ProblemKind, Problems, Warning};
 pub use gate::{Answer, Begin, Drain, Fence, Order, Preflight, Run, Scope};
 pub use group::Group;
 pub use http::{Cors, HttpListener, HttpTls, Route, RouteVerdict, Streams};
-pub use limits::Limits;
+pub use limits::{Console, Limits, Tcp};
 pub use listen::{Listener, ListenerKind};
 pub use moment::{Check, CheckAt, CheckOf, Evidence, Hook, Means, Moment, OnFailure, Program};
 pub use network::Network;
@@ -65,9 +69,11 @@ pub use pg::{Auth, PgListener, Sql, Sqlstate, Volatile};
 pub use secret::Secret;
 pub use tcp::{NewConnections, OldConnections, TcpListener};
 pub use telemetry::{Log, LogFormat, LogLevel};
+pub use tls::{Demand, RegionTls, ServerTls, Verify};
 pub use upstream::{
-    Away, Driver, DriverMeans, Endpoint, HttpVersion, Objectives, Observer, Reads, Region,
+    Away, Driver, DriverMeans, Endpoint, HttpVersion, Method, Objectives, Observer, Reads, Region,
 };
+pub use userlist::{Stored, Userlist};
 
 use raw::{Findings, Section};
 use value::Wrong;

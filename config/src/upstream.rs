@@ -13,6 +13,7 @@ use crate::error::ProblemKind;
 use crate::moment::{self, Program};
 use crate::passfile::Password;
 use crate::raw::{Findings, Section};
+use crate::tls::RegionTls;
 use crate::units;
 use crate::value::{self, Word, Wrong};
 
@@ -52,10 +53,25 @@ pub struct Region {
     pub tcp: Vec<(String, Endpoint)>,
     /// The user all sessions log in as upstream; none: the session's own.
     pub user: Option<String>,
-    /// The password for that login.
+    /// The password for that login; a passfile may hold those of the sessions' own users too.
     pub password: Password,
     /// Its member's name in Patroni; none: found by host and port.
     pub member: Option<String>,
+    /// How a password may be used where the server asks for one.
+    pub password_methods: Vec<Method>,
+    /// TLS towards it, for the sessions as for the observer.
+    pub tls: RegionTls,
+}
+
+/// A way to use a password that a server may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// SCRAM-SHA-256, with channel binding where the server has it.
+    Scram,
+    /// A hash that can be replayed against other servers that hold the same.
+    Md5,
+    /// In clear text.
+    Cleartext,
 }
 
 /// What is spoken to an HTTP origin.
@@ -166,6 +182,10 @@ impl Region {
             user,
             password,
             member,
+            password_methods: section
+                .read("password_methods", found, value::list_of::<Method>)
+                .unwrap_or_else(|| defaults::PASSWORD_METHODS.to_vec()),
+            tls: RegionTls::read(section, found),
         })
     }
 }
@@ -285,4 +305,12 @@ impl Word for HttpVersion {
 
 impl Word for Away {
     const WORDS: &'static [(&'static str, Self)] = &[("stay", Self::Stay), ("other", Self::Other)];
+}
+
+impl Word for Method {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("scram-sha-256", Self::Scram),
+        ("md5", Self::Md5),
+        ("password", Self::Cleartext),
+    ];
 }

@@ -3,6 +3,7 @@
 //! One cluster pair and one daemon per test, on ports of their own; without the server programs
 //! they fail, unless `SKIP_E2E=1` says that this is known.
 
+mod api;
 mod cancel;
 mod catalog;
 mod checks;
@@ -16,7 +17,9 @@ mod former;
 mod frames;
 mod garbage;
 mod groups;
+mod hardship;
 mod hooks;
+mod logins;
 mod mixed;
 mod moves;
 mod orphans;
@@ -24,10 +27,13 @@ mod outcomes;
 mod pins;
 mod preflight;
 mod prepared;
+mod secure;
 mod state;
 mod support;
 mod switchover;
 mod talk;
+mod tcp;
+mod tls;
 mod traps;
 mod unasked;
 mod wire;

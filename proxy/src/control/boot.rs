@@ -27,8 +27,8 @@ use super::settings::Settings;
 use super::start::{self, Begin, FirstStart};
 use super::steps::Asked;
 use super::tripwire::{self, Tripwire};
-use super::unknown;
 use super::work::{Job, launch};
+use super::{nearby, unknown};
 use crate::clock;
 use crate::driver::Means;
 use crate::fleet::{Found, Incarnation, Predecessor, Store, StoreError, StoredPhase};
@@ -454,6 +454,10 @@ fn watch_over(desk: &Arc<Desk>, parts: &GroupParts) {
     parts
         .tasks
         .spawn(async move { unknown::sample(&own, stop).await });
+    let (own, stop) = (Arc::clone(desk), parts.stop.clone());
+    parts
+        .tasks
+        .spawn(async move { nearby::keep(&own, stop).await });
     let (own, stop) = (Arc::clone(desk), parts.stop.clone());
     parts
         .tasks

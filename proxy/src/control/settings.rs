@@ -44,6 +44,8 @@ pub struct Settings {
     pub promotion: Duration,
     /// What shows that an old primary that does not answer is stopped.
     pub evidence: config::Evidence,
+    /// Reads may go to a standby within that lag while the primary's region cannot be reached.
+    pub reads_elsewhere: bool,
 }
 
 impl From<&config::Group> for Settings {
@@ -76,6 +78,7 @@ impl From<&config::Group> for Settings {
             },
             promotion: group.driver.timeout,
             evidence: group.evidence.clone(),
+            reads_elsewhere: group.reads.away == config::Away::Other,
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Conditions of a move, each with a sentence for a tired person.
 //!
 //! One file per family: `servers` (who they are and how far), `replication` (what streams from
-//! whom), `transactions` and `sessions` (who keeps a drain waiting, who cannot move), `rights`
-//! (missing GRANTs), `around` (other software, our own state, times). Everything is asked at once
+//! whom), `transactions` and `sessions` (who keeps a drain waiting, who cannot move), `keys` and `rights`
+//! (SCRAM, missing GRANTs), `around` (other software, our own state, times). Everything is asked at once
 //! and only looked at; nothing here changes a server. What is not known is a warning or a block,
 //! never a pass. `watch` does the same every few minutes.
 
 mod around;
+mod keys;
 mod replication;
 mod rights;
 mod servers;
@@ -99,7 +100,9 @@ pub(crate) async fn findings(desk: &Desk, from: &Region, to: &Region) -> Vec<Fin
 /// The same, of answers that are there already.
 pub(crate) async fn findings_of(desk: &Desk, sides: &Sides) -> Vec<Finding> {
     desk.group.sessions.take_stock().await;
-    of(desk, sides)
+    let mut found = of(desk, sides);
+    found.extend(keys::look(desk, &sides.new.region).await);
+    found
 }
 
 /// What these answers amount to. Pure but for what the desk knows itself.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use writefence_admin::api::{ApiError, Code};
@@ -33,7 +34,7 @@ const SYSTEM: u64 = 42;
 fn nobody(_: &Target, _: &str) -> Login {
     Login {
         params: Vec::new(),
-        password: None,
+        proof: Default::default(),
         timeout: Duration::ZERO,
     }
 }
@@ -349,6 +350,10 @@ impl Servers for Fake {
         })
     }
 
+    fn verifiers<'a>(&'a self, _: &'a Region) -> Work<'a, Vec<(String, String)>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn prepared<'a>(&'a self, _: &'a Region) -> Work<'a, Vec<Prepared>> {
         Box::pin(async { Ok(Vec::new()) })
     }
@@ -372,7 +377,7 @@ fn target(region: &str) -> Target {
         region: Region::new(region),
         endpoint: endpoint(region),
         user: None,
-        password: None,
+        passwords: writefence_config::Password::None,
         identity: None,
         serial: 0,
     }
@@ -414,6 +419,11 @@ impl World {
             gate: Gate::new(limits, boot.epoch()),
             targets: Arc::new(targets),
             sessions: Arc::new(Sessions::default()),
+            connections: Arc::default(),
+            nearby: ArcSwapOption::empty(),
+            rules: Vec::new(),
+            requests: Arc::default(),
+            http: Arc::default(),
             catalogs: Catalogs::new("postgres", Box::new(nobody)),
             unknown: Arc::new(UnknownLedger::in_memory()),
             settings: front(),
@@ -444,7 +454,7 @@ impl World {
     }
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         answer: Answer::Hold,
         hold: Duration::from_secs(20),
@@ -466,6 +476,7 @@ fn settings() -> Settings {
             stonith: None,
             timeout: Duration::from_secs(1),
         },
+        reads_elsewhere: true,
     }
 }
 
