@@ -88,7 +88,7 @@ impl Fact {
                 format!("writes pass on {} at epoch {}", opened.region, opened.epoch)
             }
             Self::Aborting { actor, reason } => format!("aborting, asked for by {actor}: {reason}"),
-            Self::HookBegun { hook, at } => format!("hook {hook} ({at}) begins"),
+            Self::HookBegun { hook, moment } => format!("hook {hook} ({moment}) begins"),
             Self::HookEnded {
                 hook,
                 took_ms,

@@ -97,8 +97,8 @@ impl RunFacts {
     }
 
     /// Whether a hook was done at this moment of the run.
-    pub fn has_done(&self, hook: &str, at: &str) -> bool {
-        let done = |(name, moment): &(String, String)| name == hook && moment == at;
+    pub fn has_done(&self, hook: &str, moment: &str) -> bool {
+        let done = |(name, when): &(String, String)| name == hook && when == moment;
         self.hooks_done.iter().any(done)
     }
 

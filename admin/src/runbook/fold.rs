@@ -106,10 +106,13 @@ impl RunFacts {
             // `check` has refused a second start.
             Fact::Started(_) | Fact::Note { .. } | Fact::HookBegun { .. } => {}
             Fact::HookEnded {
-                hook, at, error, ..
+                hook,
+                moment,
+                error,
+                ..
             } => {
                 if error.is_none() {
-                    self.hooks_done.push((hook.clone(), at.clone()));
+                    self.hooks_done.push((hook.clone(), moment.clone()));
                 }
             }
             Fact::Verb { verb, .. } => {

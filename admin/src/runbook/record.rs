@@ -110,15 +110,15 @@ pub enum Fact {
     HookBegun {
         /// Its name.
         hook: String,
-        /// At which moment of the run.
-        at: String,
+        /// At which moment of the run. (`at` is the record's own.)
+        moment: String,
     },
     /// It has ended.
     HookEnded {
         /// Its name.
         hook: String,
-        /// At which moment of the run.
-        at: String,
+        /// At which moment of the run. (`at` is the record's own.)
+        moment: String,
         /// Milliseconds that it took, with its retries.
         took_ms: u64,
         /// Why it failed; null if it did not.

@@ -67,7 +67,7 @@ pub(crate) fn sentence(fact: &Fact) -> (Option<Step>, String) {
             let why = error.as_ref().map(|e| format!(": {e}")).unwrap_or_default();
             (None, format!("the run is {state}{why}"))
         }
-        Fact::HookBegun { hook, at } => (None, format!("hook {hook} ({at}) begins")),
+        Fact::HookBegun { hook, moment } => (None, format!("hook {hook} ({moment}) begins")),
         Fact::HookEnded {
             hook,
             took_ms,

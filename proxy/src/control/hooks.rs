@@ -40,10 +40,10 @@ pub(crate) async fn at(desk: &Desk, moment: Moment) -> Result<Vec<Finding>, ApiE
 }
 
 async fn one(desk: &Desk, hook: &Hook, facts: &RunFacts) -> Result<Finding, ApiError> {
-    let (name, at) = (hook.name.clone(), hook.at.name().to_owned());
+    let (name, moment) = (hook.name.clone(), hook.at.name().to_owned());
     let begun = Fact::HookBegun {
         hook: name.clone(),
-        at: at.clone(),
+        moment: moment.clone(),
     };
     desk.book.note_with(begun, Durability::Sync).await?;
     let from = clock::now();
@@ -52,7 +52,7 @@ async fn one(desk: &Desk, hook: &Hook, facts: &RunFacts) -> Result<Finding, ApiE
     let error = done.as_ref().err().map(|error| chain(error));
     let ended = Fact::HookEnded {
         hook: name.clone(),
-        at,
+        moment,
         took_ms,
         error: error.clone(),
     };
