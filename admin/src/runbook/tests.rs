@@ -213,7 +213,7 @@ fn the_records_of_a_hook_are_read_back_as_they_were_written() {
     for fact in [begun, ended] {
         let record = Record {
             seq: 4,
-            at: Timestamp::now(),
+            at: at(4),
             run: "r".to_owned(),
             fact,
         };
