@@ -98,7 +98,6 @@ pub(crate) const KEYS: &[Key] = &[
     given("group.*.region.*.passfile"),
     given("group.*.region.*.password_env"),
     given("group.*.region.*.member"),
-    later("group.*.region.*.tls"),
     restart("group.*.region.*.password_methods"),
     given("group.*.region.*.tls.mode"),
     given("group.*.region.*.tls.ca"),
