@@ -300,7 +300,7 @@ const EXITS: &[(&[&str], i32, Option<&str>)] = &[
     (
         &["--group", "main,other", "abort"],
         1,
-        Some("not_in_this_version"),
+        Some("no_such_group"),
     ),
     (&["--group", "main,", "status"], 1, Some("bad_request")),
     (
