@@ -29,7 +29,7 @@ fn settings(text: &str) -> Vec<(usize, String, bool)> {
         } else if let Some((key, _)) = line.split_once(" = ")
             && key
                 .chars()
-                .all(|c| c.is_ascii_lowercase() || c == '_' || c == '.')
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.')
         {
             // The one name in the example that a user chose for a key.
             let key = key.replace("tcp.redis", "tcp.*");
