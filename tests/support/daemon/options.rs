@@ -28,6 +28,8 @@ pub struct DaemonOptions {
     pub budget: String,
     /// Login of the daemon's own observer.
     pub observer: String,
+    /// The driver's section.
+    pub driver: String,
     /// The HTTP listener, if there is one.
     pub front: Option<HttpOptions>,
     /// TOML of each region, beside its address.
@@ -86,6 +88,7 @@ impl DaemonOptions {
             deadline: "8s".to_owned(),
             budget: "15s".to_owned(),
             observer: SUPERUSER.to_owned(),
+            driver: "kind = \"postgres\"".to_owned(),
             front: None,
             region: String::new(),
             listen: "auth = \"trust\"".to_owned(),
@@ -105,6 +108,7 @@ impl DaemonOptions {
             deadline,
             budget,
             observer,
+            driver,
             region,
             listen,
             extra,
@@ -146,7 +150,7 @@ address = "127.0.0.1:{port}"
 [group.main.observer]
 user = "{observer}"
 [group.main.driver]
-kind = "postgres"
+{driver}
 [group.main.fence]
 answer = "{answer}"
 begin = "{begin}"
