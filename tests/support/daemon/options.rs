@@ -10,8 +10,6 @@ use crate::postgres::{Cluster, SUPERUSER};
 pub struct DaemonOptions {
     /// Regions by name, with the port of each one's server.
     pub regions: Vec<(String, u16)>,
-    /// Regions that have an HTTP origin, with its port.
-    pub http: Vec<(String, u16)>,
     /// The region that is primary at the first start.
     pub primary: String,
     /// `hold` or `reject`.
@@ -30,6 +28,8 @@ pub struct DaemonOptions {
     pub budget: String,
     /// Login of the daemon's own observer.
     pub observer: String,
+    /// The driver's section.
+    pub driver: String,
     /// The HTTP listener, if there is one.
     pub front: Option<HttpOptions>,
     /// TOML of each region, beside its address.
@@ -80,7 +80,6 @@ impl DaemonOptions {
                 .map(|region| region.0.clone())
                 .unwrap_or_default(),
             regions,
-            http: Vec::new(),
             answer: "hold".to_owned(),
             begin: "auto".to_owned(),
             scope: "writes".to_owned(),
@@ -89,6 +88,7 @@ impl DaemonOptions {
             deadline: "8s".to_owned(),
             budget: "15s".to_owned(),
             observer: SUPERUSER.to_owned(),
+            driver: "kind = \"postgres\"".to_owned(),
             front: None,
             region: String::new(),
             listen: "auth = \"trust\"".to_owned(),
@@ -108,6 +108,7 @@ impl DaemonOptions {
             deadline,
             budget,
             observer,
+            driver,
             region,
             listen,
             extra,
@@ -121,11 +122,8 @@ impl DaemonOptions {
             // Writing to a string does not fail.
             let _ = write!(
                 regions,
-                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{region}\n{http}"
+                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{http}{region}\n"
             );
-            if let Some((_, http)) = self.http.iter().find(|(region, _)| region == name) {
-                let _ = writeln!(regions, "http = \"http://127.0.0.1:{http}\"");
-            }
         }
         let front = self.front.as_ref().map(|http| {
             let HttpOptions { port, keys, .. } = http;
@@ -152,7 +150,7 @@ address = "127.0.0.1:{port}"
 [group.main.observer]
 user = "{observer}"
 [group.main.driver]
-kind = "postgres"
+{driver}
 [group.main.fence]
 answer = "{answer}"
 begin = "{begin}"
