@@ -5,6 +5,7 @@
 
 mod cancel;
 mod catalog;
+mod console;
 mod corners;
 mod crash;
 mod differential;
@@ -13,12 +14,15 @@ mod fence;
 mod frames;
 mod garbage;
 mod groups;
+mod limits;
 mod mixed;
 mod moves;
 mod orphans;
 mod outcomes;
 mod pins;
 mod prepared;
+mod protocol;
+mod replication;
 mod state;
 mod support;
 mod switchover;

@@ -3,11 +3,8 @@
 //! While a target cannot be reached the client waits, bounded; a login that the server refuses is
 //! refused to the client in the server's own words.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::startup::{BackendKeyData, NegotiateProtocolVersion, SecretKey};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -23,11 +20,8 @@ use super::startup::Startup;
 use super::track::Track;
 use crate::gate::{Lane, Phase};
 use crate::group::Group;
-use crate::sessions::SessionState;
+use crate::sessions::{SessionGuard, SessionState};
 use crate::upstream::wire::{LoginError, login};
-
-/// Protocol 3.0, in full as PostgreSQL's own servers name it: libpq refuses a bare minor version.
-const SPOKEN: i32 = 3 << 16;
 
 /// Pause between attempts to reach a target at login, milliseconds.
 const RETRY_MS: u64 = 50;
@@ -36,20 +30,9 @@ const RETRY_MS: u64 = 50;
 pub(crate) async fn begin(
     group: Arc<Group>,
     stream: TcpStream,
-    client: SocketAddr,
+    handle: SessionGuard,
     startup: Startup,
 ) -> Option<Session> {
-    let user = startup.param("user").unwrap_or_default().to_owned();
-    let database = startup
-        .param("database")
-        .filter(|d| !d.is_empty())
-        .unwrap_or(&user)
-        .to_owned();
-    let application = startup
-        .param("application_name")
-        .unwrap_or_default()
-        .to_owned();
-    let handle = group.sessions.enter(&user, &database, &application, client);
     let watch = group.gate.watch();
     let look = group.gate.look(Lane::Sql);
     let targets_seen = group.targets.version();
@@ -64,6 +47,10 @@ pub(crate) async fn begin(
     };
     handle.set_backend(Some((server.target.region.clone(), server.pid)));
     handle.set_state(SessionState::Idle);
+    let eyes = Eyes {
+        policy: group.settings.load().policy,
+        shelf: group.catalogs.shelf(handle.database()),
+    };
     let mut session = Session {
         handle,
         watch,
@@ -75,7 +62,7 @@ pub(crate) async fn begin(
         look,
         targets_seen,
         stock_wanted: false,
-        told: Vec::new(),
+        told: Arc::default(),
         careful: true,
         wall: Default::default(),
         virt: Virtual::None,
@@ -101,11 +88,9 @@ pub(crate) async fn begin(
         undoing: false,
         xid: Default::default(),
         last_words: None,
-        startup: Arc::new(startup.params.clone()),
-        eyes: Eyes {
-            policy: group.settings.policy,
-            shelf: group.catalogs.shelf(&database),
-        },
+        startup: group.params.share(startup.params.clone()),
+        minor: startup.spoken(),
+        eyes,
         group,
     };
     session.greet(&startup, &server);
@@ -120,18 +105,23 @@ pub(crate) async fn begin(
 /// The error is what the client is to be told, framed.
 async fn first_login(group: &Arc<Group>, startup: &Startup) -> Result<Server, Vec<u8>> {
     let started = Instant::now();
-    let timeout = group.settings.login_timeout;
+    let settings = group.settings.load_full();
     loop {
         let accepted = group.targets.accepted();
         let fenced = group.gate.look(Lane::Sql).phase != Phase::Open;
         let candidate = group.targets.candidate().filter(|_| fenced);
         let mut last = None;
         for target in std::iter::once(accepted).chain(candidate) {
-            let as_whom = login_as(&target, &startup.params, timeout);
+            let as_whom = login_as(
+                &target,
+                &startup.params,
+                startup.spoken(),
+                settings.login_timeout,
+            );
             match login(&target.endpoint, &as_whom).await {
                 Ok(connected) => {
                     group.logins.opened(target.region.as_str(), connected.pid);
-                    return Ok(Server::new(connected, target));
+                    return Ok(Server::new(connected, target, &group.params));
                 }
                 Err(e) => last = Some((target, e)),
             }
@@ -155,7 +145,7 @@ async fn first_login(group: &Arc<Group>, startup: &Startup) -> Result<Server, Ve
             LoginError::Server { .. }
             | LoginError::Unreachable { .. }
             | LoginError::Timeout { .. }
-                if waited < group.settings.reach_timeout => {}
+                if waited < settings.reach_timeout => {}
             _ => {
                 let mut report = refuse::unreachable(target.region.as_str(), waited, &chain(&e));
                 report.severity = "FATAL";
@@ -170,23 +160,14 @@ async fn first_login(group: &Arc<Group>, startup: &Startup) -> Result<Server, Ve
 impl Session {
     /// Tells the client that it is logged in, and what the server said of itself.
     fn greet(&mut self, startup: &Startup, server: &Server) {
-        let (id, secret) = (self.handle.id(), self.handle.secret());
+        let (id, key) = (self.handle.id(), self.handle.key().bytes().to_vec());
         let fenced = self.look.phase != Phase::Open;
         let asks =
             |(name, value): &(String, String)| name == VIRTUAL[0] || value.contains(VIRTUAL[0]);
         let own_wish = startup.params.iter().any(asks);
         let out = self.client.queue();
-        if startup.minor > 0 || !startup.options.is_empty() {
-            encode(
-                out,
-                PgWireBackendMessage::NegotiateProtocolVersion(NegotiateProtocolVersion::new(
-                    SPOKEN,
-                    startup.options.clone(),
-                )),
-            );
-        }
         put(out, b'R', &[&0i32.to_be_bytes()]);
-        for (name, value) in &server.params {
+        for (name, value) in server.params.iter() {
             // While fenced the server's own value may be ours (the barrier's); who reads either
             // variable wants to know whether this is the primary, and through us it is.
             let ours = fenced && !own_wish && VIRTUAL.contains(&name.as_str());
@@ -197,18 +178,7 @@ impl Session {
             }
             parameter(out, name, shown);
         }
-        let id = i32::try_from(id).unwrap_or(0);
-        encode(
-            out,
-            PgWireBackendMessage::BackendKeyData(BackendKeyData::new(id, SecretKey::I32(secret))),
-        );
+        put(out, b'K', &[&id.to_be_bytes(), &key]);
         ready(out, b'I');
-    }
-}
-
-fn encode(out: &mut Vec<u8>, message: PgWireBackendMessage) {
-    let mut buf = bytes::BytesMut::new();
-    if message.encode(&mut buf).is_ok() {
-        out.extend_from_slice(&buf);
     }
 }

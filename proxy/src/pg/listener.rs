@@ -14,9 +14,11 @@ use tokio::time::Instant;
 
 use super::begin::begin;
 use super::message::Report;
-use super::refuse;
 use super::startup::{Hello, HelloError, Startup, hello};
+use super::{console, refuse, replication};
 use crate::group::Group;
+use crate::sessions::{Key, Who};
+use crate::upstream::wire::set_times;
 
 /// After an error of accept (out of file descriptors, mostly) the loop waits this long, so that it
 /// neither spins nor gives up.
@@ -52,15 +54,16 @@ pub async fn serve(group: Arc<Group>, listener: TcpListener, mut shutdown: watch
 }
 
 async fn connection(group: Arc<Group>, mut stream: TcpStream, client: SocketAddr) {
-    // Without it small answers would wait for the client's delayed acknowledgements.
-    let _ = stream.set_nodelay(true);
-    match hello(&mut stream, group.settings.startup_timeout).await {
+    let settings = group.settings.load_full();
+    // A socket that takes no options is broken, which the first read tells.
+    let _ = set_times(&stream, &settings.tcp);
+    let within = settings.startup_timeout;
+    drop(settings);
+    match Box::pin(hello(&mut stream, within)).await {
         Ok(Hello::Session(startup)) => session(group, stream, client, startup).await,
         Ok(Hello::Cancel { id, secret }) => {
             // PostgreSQL closes a cancel connection without an answer, whatever the key.
-            if let Some(session) = group.sessions.by_key(id, secret) {
-                session.ask_cancel();
-            }
+            group.sessions.cancel(id, &secret);
         }
         Ok(Hello::Nothing) | Err(HelloError::Io(_)) => {}
         Err(e) => {
@@ -76,35 +79,51 @@ async fn connection(group: Arc<Group>, mut stream: TcpStream, client: SocketAddr
 }
 
 async fn session(group: Arc<Group>, mut stream: TcpStream, client: SocketAddr, startup: Startup) {
-    if group.sessions.len() >= group.settings.sessions {
-        group
-            .sessions
-            .totals
-            .refused
-            .fetch_add(1, Ordering::Relaxed);
-        let message = format!(
-            "sorry, too many clients already: limits.sessions is {}",
-            group.settings.sessions
-        );
-        say(&mut stream, &refuse::refused("53300", message, None)).await;
-        return;
-    }
-    if startup
-        .param("replication")
-        .is_some_and(|v| !matches!(v, "false" | "off" | "no" | "0"))
+    if let Some(told) = startup.negotiation()
+        && stream.write_all(&told).await.is_err()
     {
-        let message = "replication connections are not in this version of writefence".to_owned();
-        let hint = Some("Connect the standby or the subscriber to its server directly.".to_owned());
-        say(&mut stream, &refuse::refused("0A000", message, hint)).await;
         return;
     }
-    if let Some(session) = begin(group, stream, client, startup).await {
-        Box::pin(session.run()).await;
+    let who = who(&startup, client);
+    let settings = group.settings.load_full();
+    if console::is_meant(&settings.console, &who.database) {
+        let minor = startup.spoken();
+        return Box::pin(console::serve(group, stream, who, minor)).await;
+    }
+    if let Some(kind) = replication::kind(&startup) {
+        return Box::pin(replication::serve(group, stream, who, kind, startup)).await;
+    }
+    let key = Key::new(startup.spoken());
+    match group.sessions.enter(who.clone(), key, settings.sessions) {
+        Ok(handle) => {
+            // Boxed one by one: a session in rest keeps none of what its beginning needed.
+            if let Some(session) = Box::pin(begin(group, stream, handle, startup)).await {
+                Box::pin(session.run()).await;
+            }
+        }
+        Err(full) => {
+            let totals = &group.sessions.totals;
+            totals.refused.fetch_add(1, Ordering::Relaxed);
+            say(&mut stream, &refuse::full(full, &who)).await;
+        }
+    }
+}
+
+fn who(startup: &Startup, client: SocketAddr) -> Who {
+    let text = |name| startup.param(name).unwrap_or_default().to_owned();
+    let user = text("user");
+    Who {
+        database: Some(text("database"))
+            .filter(|database| !database.is_empty())
+            .unwrap_or_else(|| user.clone()),
+        user,
+        application_name: text("application_name"),
+        client,
     }
 }
 
 /// Tells a client why it is not served, and gives it a moment to read it.
-async fn say(stream: &mut TcpStream, report: &Report) {
+pub(super) async fn say(stream: &mut TcpStream, report: &Report) {
     let mut out = Vec::new();
     report.error(&mut out);
     let sent = async {

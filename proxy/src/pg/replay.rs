@@ -95,6 +95,9 @@ pub(crate) struct Ready {
 #[derive(Clone)]
 pub(crate) struct State {
     pub(crate) version: u64,
+    /// The protocol's minor version that the client speaks: asked for upstream too, where the server
+    /// may speak a lower one.
+    pub(crate) minor: u16,
     pub(crate) sets: Vec<String>,
     /// Parameters as the client was last told them.
     pub(crate) values: Vec<(String, String)>,
@@ -109,7 +112,12 @@ pub(crate) struct State {
 const DUPLICATE: &str = "42P05";
 
 /// How a session logs in: the client's parameters, and our user where the target names one.
-pub(crate) fn login_as(target: &Target, startup: &[(String, String)], timeout: Duration) -> Login {
+pub(crate) fn login_as(
+    target: &Target,
+    startup: &[(String, String)],
+    minor: u16,
+    timeout: Duration,
+) -> Login {
     let mut params = startup.to_vec();
     if let Some(user) = &target.user {
         // The database of a client that names none is its user's; that must not change.
@@ -123,6 +131,7 @@ pub(crate) fn login_as(target: &Target, startup: &[(String, String)], timeout: D
     }
     Login {
         params,
+        minor,
         password: target.password.clone(),
         timeout,
     }
@@ -147,7 +156,8 @@ pub(crate) async fn prepare(
     } else {
         None
     };
-    let as_whom = login_as(&target, &startup, group.settings.login_timeout);
+    let timeout = group.settings.load().login_timeout;
+    let as_whom = login_as(&target, &startup, state.minor, timeout);
     let connected = login(&target.endpoint, &as_whom).await.inspect_err(|_| {
         group
             .sessions
@@ -156,7 +166,7 @@ pub(crate) async fn prepare(
             .fetch_add(1, Ordering::Relaxed);
     })?;
     group.logins.opened(target.region.as_str(), connected.pid);
-    let mut server = Server::new(connected, target);
+    let mut server = Server::new(connected, target, &group.params);
     let whole = replay(&mut server, &state).await?;
     warm_up(&mut server, &state).await?;
     Ok(Ready {

@@ -5,7 +5,12 @@
 //! in `repoint`.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use writefence_config::Tcp;
 
 use super::wire::Secret;
 use super::{Lsn, Timeline};
@@ -32,22 +37,73 @@ impl fmt::Display for Region {
     }
 }
 
-/// Where a server listens: a host name or address, and a TCP port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Where a server listens: a host name or address, and a TCP port; and where that name led when it
+/// was last asked for.
+///
+/// A name is resolved once and kept by all clones together: the server whose identity was checked is
+/// the one that sessions log in to, whatever DNS says meanwhile. Control asks for it again with every
+/// fence and whenever nobody answers, and sessions follow where the same server has answered.
+#[derive(Clone, Debug)]
 pub struct Endpoint {
     /// Host name, IPv4 address, or IPv6 address without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// What the kernel does for connections to it.
+    pub tcp: Tcp,
+    addresses: Arc<ArcSwap<Vec<SocketAddr>>>,
+}
+
+/// The name is what counts: where it led is not part of it.
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.host, self.port) == (&other.host, other.port)
+    }
+}
+
+impl Eq for Endpoint {}
+
+impl Hash for Endpoint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.host, self.port).hash(state);
+    }
 }
 
 impl Endpoint {
     /// Names a server's listening address.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self::with_tcp(host, port, Tcp::default())
+    }
+
+    /// The same, with other wishes to the kernel.
+    pub fn with_tcp(host: impl Into<String>, port: u16, tcp: Tcp) -> Self {
         Self {
             host: host.into(),
             port,
+            tcp,
+            addresses: Arc::default(),
         }
+    }
+
+    /// Where the name led; empty until it was asked for.
+    pub fn addresses(&self) -> Arc<Vec<SocketAddr>> {
+        self.addresses.load_full()
+    }
+
+    /// Keeps where the name leads.
+    pub fn keep(&self, addresses: Vec<SocketAddr>) {
+        self.addresses.store(Arc::new(addresses));
+    }
+
+    /// Whether it is a name that DNS decides about.
+    pub fn is_name(&self) -> bool {
+        self.host.parse::<std::net::IpAddr>().is_err()
+    }
+
+    /// The same name, to be asked for anew without changing what is kept.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self::with_tcp(self.host.clone(), self.port, self.tcp)
     }
 }
 

@@ -33,6 +33,7 @@ const SYSTEM: u64 = 42;
 fn nobody(_: &Target, _: &str) -> Login {
     Login {
         params: Vec::new(),
+        minor: 0,
         password: None,
         timeout: Duration::ZERO,
     }

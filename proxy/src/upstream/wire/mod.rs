@@ -21,4 +21,5 @@ pub use client::{Answer, Client};
 pub use error::{LoginError, ProtocolFault, QueryError, ServerError};
 pub use login::{Connected, Login, login};
 pub use rows::{Row, Rows};
+pub(crate) use socket::set_times;
 pub use writefence_config::Secret;
