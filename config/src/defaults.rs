@@ -7,9 +7,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::gate::{Answer, Begin, Order, Scope};
+use crate::http::{Cors, RouteVerdict, Streams};
 use crate::pg::{Sqlstate, Volatile};
+use crate::tcp::{NewConnections, OldConnections};
 use crate::telemetry::{LogFormat, LogLevel};
-use crate::upstream::Driver;
+use crate::tls::Demand;
+use crate::upstream::{Away, Driver, HttpVersion, Method};
 
 /// A value with the range it may have.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +38,10 @@ const fn count(default: usize, least: usize, most: usize) -> Bounds<usize> {
     }
 }
 
+const fn size(default: usize, least: usize, most: usize) -> Bounds<usize> {
+    count(default, least, most)
+}
+
 const SECOND: u64 = 1_000;
 const HOUR: u64 = 3_600 * SECOND;
 const DAY: u64 = 24 * HOUR;
@@ -48,6 +55,9 @@ pub(crate) const FILE_BYTES: usize = MIB;
 
 /// Bytes of a passfile, for the same reason.
 pub(crate) const PASSFILE_BYTES: usize = MIB;
+
+/// Bytes of a users file: some half a million users.
+pub(crate) const USERS_BYTES: usize = 64 * MIB;
 
 /// Syntax problems shown. After a few, the rest are echoes of the first.
 pub(crate) const SYNTAX_PROBLEMS: usize = 10;
@@ -144,10 +154,86 @@ pub(crate) const UNACKNOWLEDGED: Bounds<Duration> = ms(15 * SECOND, SECOND, HOUR
 /// PostgreSQL's registered port.
 pub(crate) const POSTGRES_PORT: u16 = 5432;
 
+/// The only method that shows neither the password nor anything it could be found from, and that
+/// proves the server too.
+pub(crate) const PASSWORD_METHODS: &[Method] = &[Method::Scram];
+
 // [[group.X.listen]]
+
+/// A certificate is configured to be used; a client that does not is told so.
+pub(crate) const LISTEN_TLS: Demand = Demand::Require;
+
+/// Names in a list of users or databases. Longer lists are better kept by the server.
+pub(crate) const NAMES: usize = 10_000;
 
 /// What a hot standby says; drivers and pools that know failover look for it.
 pub(crate) const SQLSTATE: Sqlstate = Sqlstate::ReadOnly;
+
+/// Connections of an HTTP or TCP listener: as the sessions, since each has two descriptors too.
+pub(crate) const CONNECTIONS: Bounds<usize> = count(5_000, 1, 1_000_000);
+
+// [[group.X.listen]] with kind = "http"
+
+/// Off: whether other origins may call an API is for the API to say. On, the refusal says no more
+/// than its status and body.
+pub(crate) const CORS: Cors = Cors::Off;
+
+/// Beside the paths of applications, which begin with a word.
+pub(crate) const HEALTH: &str = "/-/healthy";
+
+/// What most servers allow of one HTTP/2 connection. Half of them may be held, so that reads of
+/// the same connection always find a stream.
+pub(crate) const STREAMS: Bounds<usize> = count(128, 2, 10_000);
+
+/// What large cookies and tokens need, twice over. More is memory that any client can take.
+pub(crate) const HEADER_BYTES: Bounds<usize> = size(64 << 10, 1 << 10, MIB);
+
+/// Headers come in one piece or two; a client that needs longer is not there to be served.
+pub(crate) const HEADER_TIMEOUT: Bounds<Duration> = ms(15 * SECOND, 100, HOUR);
+
+/// Between two pieces of a body. An admitted write waits for its body as part of its work, so a
+/// client that stops sending would hold up a drain.
+pub(crate) const BODY_TIMEOUT: Bounds<Duration> = ms(30 * SECOND, 100, HOUR);
+
+/// A little above the minute after which load balancers drop a connection: who closes first should
+/// not be the server, because a request may be on its way.
+pub(crate) const HTTP_IDLE_TIMEOUT: Bounds<Duration> = ms(75 * SECOND, SECOND, DAY);
+
+/// What proxies in front usually wait.
+pub(crate) const READ_TIMEOUT: Bounds<Duration> = ms(60 * SECOND, 100, DAY);
+
+/// Longer than any sound write. The write may well be done then, and nobody knows: it is recorded
+/// as unknown and blocks a drain, so this is no place to be impatient.
+pub(crate) const WRITE_DEADLINE: Bounds<Duration> = ms(60 * SECOND, 100, DAY);
+
+/// What cannot be looked into may write.
+pub(crate) const WEBSOCKET: Streams = Streams::Fence;
+
+/// Events only come; closed when the target moves, clients ask the new region for them.
+pub(crate) const SSE: Streams = Streams::Repoint;
+
+/// A route without a verdict is there for its other keys.
+pub(crate) const ROUTE_VERDICT: RouteVerdict = RouteVerdict::Method;
+
+/// A GraphQL request larger than this is hardly a query. It is memory that a fence may take for
+/// each request.
+pub(crate) const VERDICT_BODY_BYTES: Bounds<usize> = size(256 << 10, 0, 64 * MIB);
+
+/// Bytes of a compiled pattern: thousands of alternatives fit.
+pub(crate) const PATTERN_BYTES: usize = MIB;
+
+// [[group.X.listen]] with kind = "tcp"
+
+/// As with writes: what waits has seen no error.
+pub(crate) const TCP_NEW: NewConnections = NewConnections::Hold;
+
+/// Only a connection that has ended is known not to write.
+pub(crate) const TCP_OLD: OldConnections = OldConnections::Close;
+
+// [group.X.region.Y] http
+
+/// By agreement under TLS; without, HTTP/1.1, which every server speaks.
+pub(crate) const HTTP_VERSION: HttpVersion = HttpVersion::Auto;
 
 // [group.X.sql]
 
@@ -223,6 +309,9 @@ pub(crate) const BUDGET: Bounds<Duration> = ms(15 * SECOND, 1, HOUR);
 
 /// Older data surprises users; a standby in a healthy group is far below.
 pub(crate) const MAX_LAG: Bounds<Duration> = ms(5 * SECOND, 0, DAY);
+
+/// A read from another region is better than an error, as long as its data is young enough.
+pub(crate) const AWAY: Away = Away::Other;
 
 // [group.X.objectives]
 

@@ -2,7 +2,7 @@
 //!
 //! Two doors: [`load`] for a path, [`parse`] for text. The way is read (`raw`), refuse what nobody
 //! knows (`unknown`, by the table in `keys`), give each section its types and defaults (`admin`,
-//! `gate`, `pg`, `upstream`, …), then the rules between sections (`resolve`). Every number lives
+//! `gate`, `pg`, `http`, `tcp`, `upstream`, …), then the rules between sections (`resolve`). Every number lives
 //! in `defaults`. [`reload`] tells what a changed file can change in a running daemon.
 //!
 //! The phase of a gate is never configuration. Relative paths are relative to the daemon's working
@@ -10,6 +10,7 @@
 
 mod address;
 mod admin;
+mod certmap;
 mod config;
 mod defaults;
 mod effect;
@@ -17,20 +18,27 @@ mod entries;
 mod error;
 mod gate;
 mod group;
+mod http;
 mod keys;
 mod keywords;
 mod limits;
+mod listen;
 mod names;
+mod network;
 mod passfile;
+mod pattern;
 mod pg;
 mod raw;
 pub mod reload;
 mod resolve;
 mod secret;
+mod tcp;
 mod telemetry;
+mod tls;
 mod units;
 mod unknown;
 mod upstream;
+mod userlist;
 mod value;
 
 #[cfg(test)]
@@ -43,17 +51,27 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub use admin::Admin;
+pub use certmap::CertMap;
 pub use config::Config;
 pub use effect::Effect;
 pub use error::{Place, Problem, ProblemKind, Problems, Warning};
 pub use gate::{Answer, Begin, Drain, Fence, Order, Run, Scope};
 pub use group::Group;
+pub use http::{Cors, HttpListener, HttpTls, Route, RouteVerdict, Streams};
 pub use limits::{Console, Limits, Tcp};
+pub use listen::{Listener, ListenerKind};
+pub use network::Network;
 pub use passfile::{Passfile, Password};
-pub use pg::{Auth, Listener, PgListener, Sql, Sqlstate, Volatile};
+pub use pattern::Pattern;
+pub use pg::{Auth, PgListener, Sql, Sqlstate, Volatile};
 pub use secret::Secret;
+pub use tcp::{NewConnections, OldConnections, TcpListener};
 pub use telemetry::{Log, LogFormat, LogLevel};
-pub use upstream::{Driver, Endpoint, Objectives, Observer, Reads, Region};
+pub use tls::{Demand, RegionTls, ServerTls, Verify};
+pub use upstream::{
+    Away, Driver, Endpoint, HttpVersion, Method, Objectives, Observer, Reads, Region,
+};
+pub use userlist::{Stored, Userlist};
 
 use raw::{Findings, Section};
 use value::Wrong;

@@ -4,12 +4,14 @@
 //! has at hand; only what we use of it is accepted, and everything else is refused by name.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::address;
 use crate::defaults;
 use crate::passfile::Password;
 use crate::raw::{Findings, Section};
+use crate::tls::RegionTls;
 use crate::units;
 use crate::value::{self, Word};
 
@@ -39,12 +41,44 @@ pub struct Region {
     pub name: String,
     /// Its PostgreSQL server.
     pub postgres: Endpoint,
-    /// Its HTTP origin; kept for the http front, unused without one.
+    /// Its HTTP origin; there if the group has an HTTP listener.
     pub http: Option<String>,
+    /// What is spoken to that origin.
+    pub http_version: HttpVersion,
+    /// Who signs that origin's certificate, PEM; none: whom the system trusts.
+    pub http_ca: Option<PathBuf>,
+    /// Its other servers, by the name that TCP listeners know them by, in the order of the file.
+    pub tcp: Vec<(String, Endpoint)>,
     /// The user all sessions log in as upstream; none: the session's own.
     pub user: Option<String>,
-    /// The password for that login.
+    /// The password for that login; a passfile may hold those of the sessions' own users too.
     pub password: Password,
+    /// How a password may be used where the server asks for one.
+    pub password_methods: Vec<Method>,
+    /// TLS towards it, for the sessions as for the observer.
+    pub tls: RegionTls,
+}
+
+/// A way to use a password that a server may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// SCRAM-SHA-256, with channel binding where the server has it.
+    Scram,
+    /// A hash that can be replayed against other servers that hold the same.
+    Md5,
+    /// In clear text.
+    Cleartext,
+}
+
+/// What is spoken to an HTTP origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// By ALPN under TLS, HTTP/1.1 without.
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, with prior knowledge where there is no TLS. gRPC needs it.
+    Http2,
 }
 
 /// `[group.X.observer]`: our own login for probes, evidence and promotion.
@@ -74,6 +108,17 @@ pub enum Driver {
 pub struct Reads {
     /// A region further behind than this serves no reads in the primary's stead.
     pub max_lag: Duration,
+    /// Where reads go while the primary cannot be reached.
+    pub away: Away,
+}
+
+/// Where HTTP reads go while the primary's region cannot be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Away {
+    /// Nowhere else.
+    Stay,
+    /// To another region that is not too far behind.
+    Other,
 }
 
 /// `[group.X.objectives]`: what a report measures a run against.
@@ -96,14 +141,42 @@ impl Region {
         let postgres = section.require("postgres", found, example, address::postgres);
         let user = section.read("user", found, value::text("a role's name"));
         let http = section.read("http", found, address::http);
+        let http_version = section.word("http_version", defaults::HTTP_VERSION, found);
+        let file = "a file in PEM format";
+        let http_ca = section.read("http_ca", found, value::text(file));
+        let tcp = Self::services(&section.section("tcp"), found);
         let password = Password::read(section, found);
         Some(Self {
             name,
             postgres: postgres?,
             http,
+            http_version,
+            http_ca: http_ca.map(PathBuf::from),
+            tcp,
             user,
             password,
+            password_methods: section
+                .read("password_methods", found, value::list_of::<Method>)
+                .unwrap_or_else(|| defaults::PASSWORD_METHODS.to_vec()),
+            tls: RegionTls::read(section, found),
         })
+    }
+}
+
+impl Region {
+    fn services(section: &Section<'_>, found: &mut Findings<'_>) -> Vec<(String, Endpoint)> {
+        let names = section.keys();
+        let service = |name: String| {
+            let endpoint = section.read(&name, found, address::tcp)?;
+            Some((name, endpoint))
+        };
+        names.into_iter().filter_map(service).collect()
+    }
+
+    /// The server that TCP listeners know by this name.
+    pub fn service(&self, name: &str) -> Option<&Endpoint> {
+        let (_, endpoint) = self.tcp.iter().find(|(known, _)| known == name)?;
+        Some(endpoint)
     }
 }
 
@@ -125,6 +198,7 @@ impl Reads {
     pub(crate) fn read(section: &Section<'_>, found: &mut Findings<'_>) -> Self {
         Self {
             max_lag: section.duration("max_lag", &defaults::MAX_LAG, found),
+            away: section.word("away", defaults::AWAY, found),
         }
     }
 }
@@ -139,7 +213,27 @@ impl Objectives {
     }
 }
 
+impl Word for HttpVersion {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("1.1", Self::Http1),
+        ("2", Self::Http2),
+    ];
+}
+
+impl Word for Away {
+    const WORDS: &'static [(&'static str, Self)] = &[("stay", Self::Stay), ("other", Self::Other)];
+}
+
 impl Word for Driver {
     const WORDS: &'static [(&'static str, Self)] = &[("postgres", Self::Postgres)];
     const LATER: &'static [&'static str] = &["patroni", "command"];
+}
+
+impl Word for Method {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("scram-sha-256", Self::Scram),
+        ("md5", Self::Md5),
+        ("password", Self::Cleartext),
+    ];
 }

@@ -10,29 +10,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use writefence_admin::api::{ApiError, Code, ReloadReport};
 use writefence_config::{self as config, Config, Listener, Loaded, Volatile, reload};
 
-use crate::control::{
-    Boot, Daemon, GroupParts, ObserverLogin, Settings, chain, serve_consoles,
-};
+use crate::control::{Boot, Daemon, GroupParts, ObserverLogin, Settings, chain, serve_consoles};
 use crate::error::StartError;
 use crate::fleet::{Incarnation, LocalStore, Start, Store};
 use crate::gate::{Gate, Lane, Limits, Phase};
 use crate::group::{self, ConfigLine, Group, Logins};
+use crate::http::Front;
+use crate::http::classify::Rules;
+use crate::material::{self, Ask, Parts, mock_secret};
 use crate::pg::catalog::{Catalogs, keeper};
 use crate::pg::classify::{Effect, Policy};
 use crate::pg::params::Params;
 use crate::pg::{idle, listener};
 use crate::sessions::{Bounds, Sessions};
 use crate::shutdown::{Shutdown, Tasks, pair};
+use crate::tcp;
 use crate::telemetry::{Ready, router, start_log};
 use crate::unknown::UnknownLedger;
-use crate::upstream::{Endpoint, Region, Target, Targets};
+use crate::upstream::{Endpoint, Link, Region, Target, Targets};
+use crate::watched;
 
 /// How long sessions, runs and calls get to come to rest at the end.
 const REST: Duration = Duration::from_secs(8);
@@ -65,10 +68,25 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     let (store, start) = LocalStore::open(&config.admin.state_dir, &names)?;
     let store = Arc::new(store);
 
+    let mock = mock_secret(&config.admin.state_dir).map_err(|source| StartError::System {
+        what: "keep a secret in the state directory",
+        source,
+    })?;
+    // Before anything is begun: a file that cannot be used keeps the daemon from starting.
+    let mut parts = Parts::new();
+    let mut doors = Vec::new();
+    for section in &config.groups {
+        for listener in section.listeners.iter().filter_map(Listener::postgres) {
+            let ask = ask(&section.observer);
+            let door = material::door(&section.name, listener, mock, ask, &mut parts)?;
+            doors.push(Arc::new(door));
+        }
+    }
+    let mut doors = doors.into_iter();
     let mut groups = Vec::new();
     let mut desks = Vec::new();
     for section in &config.groups {
-        let built = build(&config, section, &store, &start)?;
+        let built = build(&config, section, &store, &start, &mut parts)?;
         let parts = GroupParts {
             group: Arc::clone(&built.group),
             store: Arc::clone(&store) as Arc<dyn Store>,
@@ -118,14 +136,38 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     for (section, (group, _)) in config.groups.iter().zip(&groups) {
         for front in &section.listeners {
             let listener = bind(front.address()).await?;
-            let (group, stop) = (Arc::clone(group), stop.receiver());
+            let (group, stop, told) = (Arc::clone(group), stop.receiver(), stop.clone());
             tracing::info!(group = %group.name, address = %front.address(), "listening");
-            tasks.spawn(async move {
-                first_word(&group).await;
-                listener::serve(group, listener, stop).await;
-            });
+            match front {
+                Listener::Postgres(_) => {
+                    let door = doors.next().expect("a door was made for each of these");
+                    tasks.spawn(async move {
+                        first_word(&group).await;
+                        listener::serve(group, door, listener, stop).await;
+                    });
+                }
+                Listener::Tcp(front) => {
+                    let front = tcp_front(&config, section, front, &group);
+                    let (tasks, stop) = (tasks.clone(), told);
+                    tasks.clone().spawn(async move {
+                        first_word(&group).await;
+                        tcp::serve(front, listener, tasks, stop).await;
+                    });
+                }
+                Listener::Http(settings) => {
+                    let made = Front::new(group, settings, &section.regions, tasks.clone());
+                    let front = made.map_err(|source| StartError::Front {
+                        address: front.address(),
+                        source,
+                    })?;
+                    let served = crate::http::serve(Arc::new(front), listener, told);
+                    tasks.spawn(served);
+                }
+            }
         }
     }
+    let mut ended = stop.clone();
+    tasks.spawn(watched::watch(parts, async move { ended.stopping().await }));
     started.store(true, Ordering::Relaxed);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), incarnation = %start.incarnation, "started");
 
@@ -156,7 +198,10 @@ async fn first_word(group: &Group) {
 /// Marks the stop as clean if nothing of this life is left anywhere.
 fn finish(store: &LocalStore, groups: &[(Arc<Group>, Arc<Incarnation>)], left: usize) {
     let settled = groups.iter().all(|(group, log)| {
-        group.sessions.is_empty() && group.gate.unknown() == 0 && log.is_settled()
+        group.sessions.is_empty()
+            && group.connections.is_empty()
+            && group.gate.unknown() == 0
+            && log.is_settled()
     });
     if !settled || left > 0 {
         tracing::warn!(
@@ -211,6 +256,7 @@ fn build(
     section: &config::Group,
     store: &Arc<LocalStore>,
     start: &Start,
+    parts: &mut Parts,
 ) -> Result<Built, StartError> {
     let name = &section.name;
     let failed = |source| StartError::Group {
@@ -218,8 +264,11 @@ fn build(
         source,
     };
     let boot = Boot::read(&**store, name, &section.primary).map_err(failed)?;
-    let regions = section.regions.iter();
-    let regions: Vec<Target> = regions.map(|region| target(region, config.tcp)).collect();
+    let regions = section.regions.iter().map(|region| {
+        let link = material::link(name, region, parts)?;
+        Ok(target(region, link, config.tcp))
+    });
+    let regions = regions.collect::<Result<Vec<_>, StartError>>()?;
     boot.check_regions(&regions).map_err(failed)?;
     let (primary, identity) = boot.accepted();
     let targets = Targets::new(regions, primary, identity)
@@ -246,6 +295,11 @@ fn build(
         gate,
         targets: Arc::new(targets),
         sessions: Arc::new(Sessions::default()),
+        connections: Arc::default(),
+        nearby: ArcSwapOption::empty(),
+        rules: rules(section),
+        requests: Arc::default(),
+        http: Arc::default(),
         catalogs: catalogs(&section.observer),
         params: Params::default(),
         unknown: Arc::new(unknown),
@@ -275,17 +329,13 @@ impl Logins for Backends {
     }
 }
 
-fn target(region: &config::Region, tcp: config::Tcp) -> Target {
+fn target(region: &config::Region, link: Link, tcp: config::Tcp) -> Target {
     let (host, port) = (region.postgres.host.as_str(), region.postgres.port);
-    let user = region.user.clone();
-    let password = user
-        .as_deref()
-        .and_then(|user| region.password.lookup(host, port, "*", user));
     Target {
         region: Region::new(region.name.as_str()),
-        endpoint: Endpoint::with_tcp(host, port, tcp),
-        user,
-        password,
+        endpoint: Endpoint::with_tcp(host, port, tcp).over(link),
+        user: region.user.clone(),
+        passwords: region.password.clone(),
         identity: None,
         serial: 0,
     }
@@ -306,6 +356,12 @@ fn observer_login(observer: config::Observer) -> impl Fn(&Target) -> ObserverLog
     }
 }
 
+/// How a listener's `auth_query` is asked.
+fn ask(observer: &config::Observer) -> Ask {
+    let login = observer_login(observer.clone());
+    Box::new(move |target| login(target).login(false))
+}
+
 /// Read by the observer, in whatever database it has to be.
 fn catalogs(observer: &config::Observer) -> Catalogs {
     let home = observer.database.clone();
@@ -324,8 +380,10 @@ fn front(config: &Config, section: &config::Group) -> group::Settings {
     let sqlstate = section
         .listeners
         .iter()
-        .map(|Listener::Postgres(l)| l.sqlstate.code())
-        .next();
+        .find_map(|listener| match listener {
+            Listener::Postgres(listener) => Some(listener.sqlstate.code()),
+            Listener::Http(_) | Listener::Tcp(_) => None,
+        });
     let pass = section
         .sql
         .pass
@@ -353,6 +411,38 @@ fn front(config: &Config, section: &config::Group) -> group::Settings {
         tcp: config.tcp,
         console: config.console.clone(),
         retry_after: RETRY_AFTER,
+    }
+}
+
+fn rules(section: &config::Group) -> Vec<(SocketAddr, Arc<Rules>)> {
+    let listeners = section.listeners.iter();
+    let http = listeners.filter_map(|listener| match listener {
+        Listener::Http(listener) => Some(listener),
+        Listener::Postgres(_) | Listener::Tcp(_) => None,
+    });
+    http.map(|listener| (listener.address, Arc::new(Rules::new(listener))))
+        .collect()
+}
+
+fn tcp_front(
+    config: &Config,
+    section: &config::Group,
+    front: &config::TcpListener,
+    group: &Arc<Group>,
+) -> tcp::Front {
+    let server = |region: &config::Region| {
+        let server = region.service(&front.service)?;
+        let endpoint = Endpoint::new(server.host.as_str(), server.port);
+        Some((region.name.clone(), endpoint))
+    };
+    tcp::Front {
+        group: Arc::clone(group),
+        service: front.service.clone(),
+        servers: section.regions.iter().filter_map(server).collect(),
+        new: front.new,
+        old: front.old,
+        connections: front.connections,
+        connect_timeout: config.limits.connect_timeout,
     }
 }
 

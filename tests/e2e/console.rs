@@ -119,16 +119,23 @@ async fn the_console_shows_pgbouncers_tables() -> Result<()> {
     let pools = rows(&ops, "show pools").await?;
     let own = pools.iter().find(|row| of(row, "user") == Some("postgres"));
     let own = own.context("the pool of postgres")?;
-    ensure!(of(own, "cl_active") == Some("1") && of(own, "sv_idle") == Some("1"), "{own:?}");
+    ensure!(
+        of(own, "cl_active") == Some("1") && of(own, "sv_idle") == Some("1"),
+        "{own:?}"
+    );
     ensure!(of(own, "pool_mode") == Some("session"), "{own:?}");
     let stats = rows(&ops, "SHOW STATS").await?;
-    let own = stats.iter().find(|row| of(row, "database") == Some("postgres"));
+    let own = stats
+        .iter()
+        .find(|row| of(row, "database") == Some("postgres"));
     let own = own.context("the statistics of postgres")?;
     ensure!(of(own, "total_xact_count") == Some("1"), "{own:?}");
     // What is not measured is not known, and not nothing.
     ensure!(of(own, "total_query_time").is_none(), "{own:?}");
     let config = rows(&ops, "SHOW CONFIG").await?;
-    let sessions = config.iter().find(|row| of(row, "key") == Some("limits.sessions"));
+    let sessions = config
+        .iter()
+        .find(|row| of(row, "key") == Some("limits.sessions"));
     let sessions = sessions.context("limits.sessions")?;
     ensure!(of(sessions, "default") == Some("5000") && of(sessions, "changeable") == Some("yes"));
     // In the place of the server: psql and drivers ask and set this without being told to.
@@ -148,7 +155,15 @@ async fn only_named_users_have_a_console_and_some_may_only_look() -> Result<()> 
     ensure!(sqlstate(&error) == "42501", "{error:?}");
     let monitor = console(&pair, "monitor", "writefence").await?;
     ensure!(!is_paused(&monitor).await?);
-    for command in ["PAUSE", "RESUME", "RELOAD", "KILL", "KILL_CLIENT 1", "RECONNECT", "WAIT_CLOSE"] {
+    for command in [
+        "PAUSE",
+        "RESUME",
+        "RELOAD",
+        "KILL",
+        "KILL_CLIENT 1",
+        "RECONNECT",
+        "WAIT_CLOSE",
+    ] {
         let error = monitor.simple_query(command).await.err();
         let error = error.with_context(|| format!("{command} was done"))?;
         ensure!(sqlstate(&error) == "42501", "{command}: {error:?}");
@@ -178,7 +193,14 @@ async fn psql(pair: &Pair, script: &str) -> Result<String> {
     let folder = tempfile::tempdir()?;
     let mut command = Programs::find()?.command("psql", std::path::Path::new("/"));
     command.args(["-X", "-At", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1"]);
-    command.args(["-p", &pair.daemon.port().to_string(), "-U", "ops", "-d", "pgbouncer"]);
+    command.args([
+        "-p",
+        &pair.daemon.port().to_string(),
+        "-U",
+        "ops",
+        "-d",
+        "pgbouncer",
+    ]);
     for line in script.lines().filter(|line| !line.is_empty()) {
         command.args(["-c", line]);
     }
@@ -201,9 +223,16 @@ async fn a_runbook_of_pgbouncer_pauses_reloads_and_resumes_unchanged() -> Result
     }
     let mut pair = pair().await?;
     let client = pair.client().await?;
-    ensure!(psql(&pair, "PAUSE;\nSHOW STATE;").await?.contains("paused|yes"));
+    ensure!(
+        psql(&pair, "PAUSE;\nSHOW STATE;")
+            .await?
+            .contains("paused|yes")
+    );
     let status = pair.group().await?;
-    ensure!(status["phase"] == "fenced" && status["run"]["reason"] == "PAUSE", "{status}");
+    ensure!(
+        status["phase"] == "fenced" && status["run"]["reason"] == "PAUSE",
+        "{status}"
+    );
     // Reads wait as well, and nobody sees an error.
     let read = tokio::spawn(async move { value(&client, "SELECT 42").await });
     pair.until_held(1).await?;
@@ -211,7 +240,10 @@ async fn a_runbook_of_pgbouncer_pauses_reloads_and_resumes_unchanged() -> Result
     pair.daemon.write_config()?;
     let told = psql(&pair, "RELOAD;\nSHOW CONFIG;\nRESUME;\nSHOW STATE;").await?;
     ensure!(told.contains("limits.sessions_per_user|7|0|yes"), "{told}");
-    ensure!(told.contains("active|yes") && told.contains("paused|no"), "{told}");
+    ensure!(
+        told.contains("active|yes") && told.contains("paused|no"),
+        "{told}"
+    );
     ensure!(read.await?? == "42");
     ensure!(pair.group().await?["phase"] == "open");
     Ok(())
@@ -230,7 +262,9 @@ async fn pause_waits_for_open_transactions_and_a_cancel_opens_again() -> Result<
     })
     .await?;
     let writer = pair.client().await?;
-    writer.batch_execute("BEGIN; INSERT INTO t VALUES (1)").await?;
+    writer
+        .batch_execute("BEGIN; INSERT INTO t VALUES (1)")
+        .await?;
     let ops = console(&pair, "ops", "pgbouncer").await?;
     let look = console(&pair, "monitor", "pgbouncer").await?;
     let cancel = ops.cancel_token();
@@ -268,7 +302,9 @@ async fn a_pause_that_is_overtaken_says_so_and_resume_ends_no_run_of_another() -
     }
     let pair = pair().await?;
     let writer = pair.client().await?;
-    writer.batch_execute("BEGIN; INSERT INTO t VALUES (1)").await?;
+    writer
+        .batch_execute("BEGIN; INSERT INTO t VALUES (1)")
+        .await?;
     let ops = console(&pair, "ops", "pgbouncer").await?;
     let other = console(&pair, "ops", "writefence").await?;
     let pausing = tokio::spawn(async move {
@@ -280,9 +316,13 @@ async fn a_pause_that_is_overtaken_says_so_and_resume_ends_no_run_of_another() -
     let (ops, done) = pausing.await?;
     let error = done.err().context("PAUSE ended well")?;
     let said = error.as_db_error().map(|e| e.message().to_owned());
-    ensure!(said.is_some_and(|said| said.contains("overtaken")), "{error:?}");
+    ensure!(
+        said.is_some_and(|said| said.contains("overtaken")),
+        "{error:?}"
+    );
     writer.batch_execute("COMMIT").await?;
-    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "CHG-1"]).await?;
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "CHG-1"])
+        .await?;
     for command in ["RESUME", "PAUSE"] {
         let error = ops.simple_query(command).await.err().context(command)?;
         ensure!(sqlstate(&error) == "55000", "{error:?}");
@@ -314,15 +354,24 @@ async fn kill_ends_every_session_and_stays_paused_until_resume() -> Result<()> {
     }
     let pair = pair().await?;
     let (idle, busy) = (pair.client().await?, pair.client().await?);
-    busy.batch_execute("BEGIN; INSERT INTO t VALUES (1)").await?;
+    busy.batch_execute("BEGIN; INSERT INTO t VALUES (1)")
+        .await?;
     let ops = console(&pair, "ops", "pgbouncer").await?;
     let clients = rows(&ops, "SHOW CLIENTS").await?;
-    let first = clients.iter().find(|row| of(row, "user") == Some("postgres"));
-    let id = first.and_then(|row| of(row, "id")).context("an id")?.to_owned();
+    let first = clients
+        .iter()
+        .find(|row| of(row, "user") == Some("postgres"));
+    let id = first
+        .and_then(|row| of(row, "id"))
+        .context("an id")?
+        .to_owned();
     ops.simple_query(&format!("KILL_CLIENT {id}")).await?;
     ops.simple_query("KILL").await?;
     for client in [&idle, &busy] {
-        until("the connection to end", SOON, async || Ok(client.is_closed())).await?;
+        until("the connection to end", SOON, async || {
+            Ok(client.is_closed())
+        })
+        .await?;
     }
     ensure!(is_paused(&ops).await?);
     until("the transaction to be undone", SOON, async || {
@@ -331,7 +380,10 @@ async fn kill_ends_every_session_and_stays_paused_until_resume() -> Result<()> {
     .await?;
     ensure!(pair.rows(&pair.a).await? == "0");
     ops.simple_query("RESUME").await?;
-    pair.client().await?.batch_execute("INSERT INTO t VALUES (2)").await?;
+    pair.client()
+        .await?
+        .batch_execute("INSERT INTO t VALUES (2)")
+        .await?;
     Ok(())
 }
 
@@ -348,7 +400,11 @@ async fn wait_close_ends_when_the_sessions_that_reconnect_marked_are_gone() -> R
     let waiting = tokio::spawn(async move { ops.simple_query("WAIT_CLOSE").await.map(|_| ()) });
     let look = console(&pair, "monitor", "pgbouncer").await?;
     let clients = rows(&look, "SHOW CLIENTS").await?;
-    ensure!(clients.iter().any(|row| of(row, "close_needed") == Some("1")));
+    ensure!(
+        clients
+            .iter()
+            .any(|row| of(row, "close_needed") == Some("1"))
+    );
     ensure!(!waiting.is_finished());
     // One that came later is not waited for.
     let _later = pair.client().await?;

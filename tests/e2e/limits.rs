@@ -45,7 +45,10 @@ async fn a_session_too_many_is_refused_and_a_reload_makes_room() -> Result<()> {
     let third = pair.client().await?;
     ensure!(refused(&pair, "postgres", "postgres").await? == "53300");
     drop(third);
-    until("a place to be free", SOON, async || Ok(pair.client().await.is_ok())).await
+    until("a place to be free", SOON, async || {
+        Ok(pair.client().await.is_ok())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,9 +78,15 @@ async fn silence_ends_a_session_and_undoes_its_transaction() -> Result<()> {
     for (talk, expected) in [(&mut inside, "C25P03"), (&mut idle, "C57P05")] {
         let mut told = Vec::new();
         talk.read_until(b"E", &mut told).await?;
-        ensure!(told.last().is_some_and(|last| last.contains(expected)), "{told:?}");
+        ensure!(
+            told.last().is_some_and(|last| last.contains(expected)),
+            "{told:?}"
+        );
         talk.read_until(b".", &mut told).await?;
-        ensure!(told.last().is_some_and(|last| last == "(closed)"), "{told:?}");
+        ensure!(
+            told.last().is_some_and(|last| last == "(closed)"),
+            "{told:?}"
+        );
     }
     until("the transaction to be undone", SOON, async || {
         Ok(pair.group().await?["in_flight"]["open_transactions"] == 0)
@@ -101,13 +110,20 @@ async fn a_message_too_large_ends_its_session_and_runs_nothing() -> Result<()> {
     talk.send(&message(&just)?, Cut::Whole).await;
     let mut told = Vec::new();
     talk.read_until(b"Z", &mut told).await?;
-    ensure!(told.iter().any(|line| line.contains("524288")), "{:?}", told.len());
+    ensure!(
+        told.iter().any(|line| line.contains("524288")),
+        "{:?}",
+        told.len()
+    );
     let over = format!("Q INSERT INTO t VALUES (length('{}'))", "x".repeat(1 << 20));
     talk.send(&message(&over)?, Cut::Whole).await;
     let mut told = Vec::new();
     talk.read_until(b"E.", &mut told).await?;
     ensure!(told.iter().any(|line| line.contains("C54000")), "{told:?}");
-    ensure!(told.last().is_some_and(|last| last == "(closed)"), "{told:?}");
+    ensure!(
+        told.last().is_some_and(|last| last == "(closed)"),
+        "{told:?}"
+    );
     ensure!(pair.rows(&pair.a).await? == "0");
     Ok(())
 }
@@ -124,10 +140,15 @@ async fn sighup_applies_what_can_change_live_and_names_what_cannot() -> Result<(
     pair.daemon.write_config()?;
     pair.daemon.signal(Signal::HUP)?;
     until("the limit to be in force", SOON, async || {
-        Ok(refused(&pair, "postgres", "postgres").await.is_ok_and(|code| code == "53300"))
+        Ok(refused(&pair, "postgres", "postgres")
+            .await
+            .is_ok_and(|code| code == "53300"))
     })
     .await?;
     let report = pair.ctl(0, &["reload"]).await?;
-    ensure!(report["needs_restart"] == serde_json::json!(["tcp.keepalive_idle"]), "{report}");
+    ensure!(
+        report["needs_restart"] == serde_json::json!(["tcp.keepalive_idle"]),
+        "{report}"
+    );
     Ok(())
 }

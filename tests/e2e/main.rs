@@ -3,6 +3,7 @@
 //! One cluster pair and one daemon per test, on ports of their own; without the server programs
 //! they fail, unless `SKIP_E2E=1` says that this is known.
 
+mod api;
 mod cancel;
 mod catalog;
 mod console;
@@ -14,7 +15,9 @@ mod fence;
 mod frames;
 mod garbage;
 mod groups;
+mod hardship;
 mod limits;
+mod logins;
 mod mixed;
 mod moves;
 mod orphans;
@@ -23,10 +26,13 @@ mod pins;
 mod prepared;
 mod protocol;
 mod replication;
+mod secure;
 mod state;
 mod support;
 mod switchover;
 mod talk;
+mod tcp;
+mod tls;
 mod traps;
 mod unasked;
 mod wire;

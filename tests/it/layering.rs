@@ -5,18 +5,40 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module, and what it may use of the daemon's own modules.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("gate", &[]),
-    ("upstream", &["gate"]),
+    ("upstream", &["gate", "scram", "tls"]),
+    ("tls", &["watched"]),
+    ("scram", &[]),
+    ("watched", &[]),
     ("evidence", &["upstream", "sessions"]),
     ("driver", &["upstream"]),
     ("sessions", &["upstream"]),
     ("unknown", &["gate"]),
-    ("group", &["gate", "pg", "sessions", "unknown", "upstream"]),
+    (
+        "group",
+        &[
+            "gate", "http", "pg", "requests", "sessions", "unknown", "upstream",
+        ],
+    ),
+    ("requests", &[]),
+    (
+        "http",
+        &[
+            "error", "gate", "group", "requests", "shutdown", "tls", "unknown",
+        ],
+    ),
+    (
+        "tcp",
+        &[
+            "gate", "group", "requests", "shutdown", "unknown", "upstream",
+        ],
+    ),
     (
         "pg",
         &[
-            "clock", "gate", "group", "sessions", "shutdown", "unknown", "upstream",
+            "clock", "gate", "group", "scram", "sessions", "shutdown", "tls", "unknown",
+            "upstream", "watched",
         ],
     ),
     ("fleet", &["clock", "error"]),

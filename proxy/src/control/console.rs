@@ -235,7 +235,10 @@ async fn resume(desk: &Arc<Desk>, by: &str) -> Result<(), ApiError> {
     }
     let trouble = desk.run().and_then(|run| run.error);
     Err(trouble.unwrap_or_else(|| {
-        refused(Code::NotFenced, "still paused: the way back is not done yet")
-            .hint("`writefencectl status` shows how far it is; RESUME may be repeated")
+        refused(
+            Code::NotFenced,
+            "still paused: the way back is not done yet",
+        )
+        .hint("`writefencectl status` shows how far it is; RESUME may be repeated")
     }))
 }

@@ -5,15 +5,15 @@
 
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::auth::Admitted;
 use super::classify::Eyes;
 use super::frame::put;
 use super::leg::Leg;
 use super::message::{parameter, ready};
 use super::refuse;
-use super::replay::{VIRTUAL, chain, login_as};
+use super::replay::{VIRTUAL, Who, chain, login_as};
 use super::server::Server;
 use super::session::{Session, Virtual};
 use super::startup::Startup;
@@ -21,7 +21,9 @@ use super::track::Track;
 use crate::gate::{Lane, Phase};
 use crate::group::Group;
 use crate::sessions::{SessionGuard, SessionState};
-use crate::upstream::wire::{LoginError, login};
+use crate::tls::Stream;
+use crate::upstream::Target;
+use crate::upstream::wire::{LoginError, Proof, login, login_through};
 
 /// Pause between attempts to reach a target at login, milliseconds.
 const RETRY_MS: u64 = 50;
@@ -29,15 +31,27 @@ const RETRY_MS: u64 = 50;
 /// Makes a session of a client that has sent its startup packet; `None` when it was refused.
 pub(crate) async fn begin(
     group: Arc<Group>,
-    stream: TcpStream,
+    mut stream: Stream,
     handle: SessionGuard,
     startup: Startup,
+    admitted: Admitted,
 ) -> Option<Session> {
     let watch = group.gate.watch();
     let look = group.gate.look(Lane::Sql);
     let targets_seen = group.targets.version();
+    let passed_through = admitted.passed_through;
+    let who = Arc::new(Who {
+        params: group.params.share(startup.params.clone()),
+        minor: startup.spoken(),
+        proof: admitted.proof,
+    });
+    if let Proof::Keys(keys) = &who.proof {
+        handle.set_key(keys.verifier().fingerprint());
+    }
+    let through = passed_through.then_some(&mut stream);
+    let first = first_login(&group, &who, through).await;
     let mut client = Leg::new(stream);
-    let server = match first_login(&group, &startup).await {
+    let server = match first {
         Ok(server) => server,
         Err(refusal) => {
             client.queue().extend_from_slice(&refusal);
@@ -68,6 +82,7 @@ pub(crate) async fn begin(
         virt: Virtual::None,
         sealed: false,
         temporaries_asked: None,
+        catalog_waited: None,
         untold: None,
         grace_over: false,
         ahead: None,
@@ -88,8 +103,8 @@ pub(crate) async fn begin(
         undoing: false,
         xid: Default::default(),
         last_words: None,
-        startup: group.params.share(startup.params.clone()),
-        minor: startup.spoken(),
+        who,
+        passed_through,
         eyes,
         group,
     };
@@ -103,7 +118,11 @@ pub(crate) async fn begin(
 
 /// Logs in on the accepted target; while fenced on the candidate where the target is gone.
 /// The error is what the client is to be told, framed.
-async fn first_login(group: &Arc<Group>, startup: &Startup) -> Result<Server, Vec<u8>> {
+async fn first_login(
+    group: &Arc<Group>,
+    who: &Who,
+    mut through: Option<&mut Stream>,
+) -> Result<Server, Vec<u8>> {
     let started = Instant::now();
     let settings = group.settings.load_full();
     loop {
@@ -112,13 +131,12 @@ async fn first_login(group: &Arc<Group>, startup: &Startup) -> Result<Server, Ve
         let candidate = group.targets.candidate().filter(|_| fenced);
         let mut last = None;
         for target in std::iter::once(accepted).chain(candidate) {
-            let as_whom = login_as(
-                &target,
-                &startup.params,
-                startup.spoken(),
-                settings.login_timeout,
-            );
-            match login(&target.endpoint, &as_whom).await {
+            let as_whom = login_as(&target, who, settings.login_timeout);
+            let made = match &mut through {
+                Some(client) => login_through(&target.endpoint, &as_whom, *client).await,
+                None => login(&target.endpoint, &as_whom).await,
+            };
+            match made {
                 Ok(connected) => {
                     group.logins.opened(target.region.as_str(), connected.pid);
                     return Ok(Server::new(connected, target, &group.params));
@@ -142,19 +160,38 @@ async fn first_login(group: &Arc<Group>, startup: &Startup) -> Result<Server, Ve
                 put(&mut refusal, b'E', &[&said.raw]);
                 return Err(refusal);
             }
+            // The client is in the middle of an exchange with a server that does not go on.
+            LoginError::Timeout { .. } if through.is_some() => {
+                return Err(unreached(&target, waited, &e));
+            }
             LoginError::Server { .. }
             | LoginError::Unreachable { .. }
             | LoginError::Timeout { .. }
                 if waited < settings.reach_timeout => {}
-            _ => {
-                let mut report = refuse::unreachable(target.region.as_str(), waited, &chain(&e));
-                report.severity = "FATAL";
-                report.error(&mut refusal);
-                return Err(refusal);
-            }
+            _ => return Err(unreached(&target, waited, &e)),
         }
         tokio::time::sleep(std::time::Duration::from_millis(RETRY_MS)).await;
     }
+}
+
+pub(super) fn unreached(target: &Target, waited: std::time::Duration, e: &LoginError) -> Vec<u8> {
+    let mut refusal = Vec::new();
+    let region = target.region.as_str();
+    let mut report = match e {
+        LoginError::NoPassword { .. }
+        | LoginError::NotAllowed { .. }
+        | LoginError::OtherVerifier { .. }
+        | LoginError::Tls { .. }
+        | LoginError::UnsupportedAuth { .. } => refuse::no_login(region, &chain(e)),
+        LoginError::Unreachable { .. }
+        | LoginError::Closed { .. }
+        | LoginError::Timeout { .. }
+        | LoginError::Server { .. }
+        | LoginError::Protocol { .. } => refuse::unreachable(region, waited, &chain(e)),
+    };
+    report.severity = "FATAL";
+    report.error(&mut refusal);
+    refusal
 }
 
 impl Session {

@@ -12,12 +12,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::auth::{Admitted, Denied, Peer, admit};
 use super::begin::begin;
+use super::door::Door;
 use super::message::Report;
-use super::startup::{Hello, HelloError, Startup, hello};
+use super::negotiate::{Line, hello};
+use super::startup::{Hello, HelloError, Startup};
 use super::{console, refuse, replication};
 use crate::group::Group;
-use crate::sessions::{Key, Who};
+use crate::sessions::{Full, Key, Who};
+use crate::tls::Stream;
 use crate::upstream::wire::set_times;
 
 /// After an error of accept (out of file descriptors, mostly) the loop waits this long, so that it
@@ -28,7 +32,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 const REST: Duration = Duration::from_secs(5);
 
 /// Serves a listener until `shutdown` turns true, then lets its sessions come to rest.
-pub async fn serve(group: Arc<Group>, listener: TcpListener, mut shutdown: watch::Receiver<bool>) {
+pub async fn serve(
+    group: Arc<Group>,
+    door: Arc<Door>,
+    listener: TcpListener,
+    mut shutdown: watch::Receiver<bool>,
+) {
     loop {
         // Both arms may be dropped at any point: accept and wait_for are cancel safe.
         let accepted = tokio::select! {
@@ -37,7 +46,12 @@ pub async fn serve(group: Arc<Group>, listener: TcpListener, mut shutdown: watch
         };
         match accepted {
             Ok((stream, client)) => {
-                tokio::spawn(connection(Arc::clone(&group), stream, client));
+                tokio::spawn(connection(
+                    Arc::clone(&group),
+                    Arc::clone(&door),
+                    stream,
+                    client,
+                ));
             }
             Err(e) => {
                 tracing::warn!(error = %e, "a connection could not be accepted");
@@ -53,14 +67,18 @@ pub async fn serve(group: Arc<Group>, listener: TcpListener, mut shutdown: watch
     }
 }
 
-async fn connection(group: Arc<Group>, mut stream: TcpStream, client: SocketAddr) {
+async fn connection(group: Arc<Group>, door: Arc<Door>, stream: TcpStream, client: SocketAddr) {
     let settings = group.settings.load_full();
     // A socket that takes no options is broken, which the first read tells.
     let _ = set_times(&stream, &settings.tcp);
     let within = settings.startup_timeout;
     drop(settings);
-    match Box::pin(hello(&mut stream, within)).await {
-        Ok(Hello::Session(startup)) => session(group, stream, client, startup).await,
+    let mut line = Line {
+        stream: Some(Stream::Plain(stream)),
+        end_point: None,
+    };
+    match Box::pin(hello(&mut line, &door, within)).await {
+        Ok(Hello::Session(startup)) => session(group, door, line, client, startup).await,
         Ok(Hello::Cancel { id, secret }) => {
             // PostgreSQL closes a cancel connection without an answer, whatever the key.
             group.sessions.cancel(id, &secret);
@@ -72,41 +90,71 @@ async fn connection(group: Arc<Group>, mut stream: TcpStream, client: SocketAddr
                 .totals
                 .offences
                 .fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(%client, error = %e, "a connection was refused");
-            say(&mut stream, &refuse::offence(&e.to_string())).await;
+            match &e {
+                // The peer is told by an alert at most, so this is where its reason can be read.
+                HelloError::Handshake(_) => {
+                    tracing::info!(%client, error = %e, "a connection was refused");
+                }
+                _ => tracing::debug!(%client, error = %e, "a connection was refused"),
+            }
+            if let Some(stream) = &mut line.stream {
+                say(stream, &refuse::hello(&e)).await;
+            }
         }
     }
 }
 
-async fn session(group: Arc<Group>, mut stream: TcpStream, client: SocketAddr, startup: Startup) {
-    if let Some(told) = startup.negotiation()
-        && stream.write_all(&told).await.is_err()
-    {
+async fn session(
+    group: Arc<Group>,
+    door: Arc<Door>,
+    line: Line,
+    client: SocketAddr,
+    startup: Startup,
+) {
+    let Line {
+        stream: Some(mut stream),
+        end_point,
+    } = line
+    else {
         return;
-    }
+    };
     let who = who(&startup, client);
-    let settings = group.settings.load_full();
-    if console::is_meant(&settings.console, &who.database) {
-        let minor = startup.spoken();
-        return Box::pin(console::serve(group, stream, who, minor)).await;
+    let console = console::is_meant(&group.settings.load().console, &who.database);
+    // Counted before anybody is asked for a password, and a second time where it is added.
+    let sessions = group.settings.load().sessions;
+    if !console && group.sessions.len() + group.sessions.replicating() >= sessions.all {
+        return refuse_full(&group, &mut stream, Full::All(sessions.all), &who).await;
+    }
+    // Boxed one by one: a session in rest keeps none of what its beginning needed.
+    let asking = admitted(&group, &door, &mut stream, end_point, client, &startup);
+    let Some(admitted) = Box::pin(asking).await else {
+        return;
+    };
+    if console {
+        let known = !admitted.passed_through;
+        let serving = console::serve(group, stream, who, startup.spoken(), known);
+        return Box::pin(serving).await;
     }
     if let Some(kind) = replication::kind(&startup) {
-        return Box::pin(replication::serve(group, stream, who, kind, startup)).await;
+        let serving = replication::serve(group, stream, who, kind, startup, admitted);
+        return Box::pin(serving).await;
     }
     let key = Key::new(startup.spoken());
-    match group.sessions.enter(who.clone(), key, settings.sessions) {
+    match group.sessions.enter(who.clone(), key, sessions) {
         Ok(handle) => {
-            // Boxed one by one: a session in rest keeps none of what its beginning needed.
-            if let Some(session) = Box::pin(begin(group, stream, handle, startup)).await {
+            let beginning = begin(group, stream, handle, startup, admitted);
+            if let Some(session) = Box::pin(beginning).await {
                 Box::pin(session.run()).await;
             }
         }
-        Err(full) => {
-            let totals = &group.sessions.totals;
-            totals.refused.fetch_add(1, Ordering::Relaxed);
-            say(&mut stream, &refuse::full(full, &who)).await;
-        }
+        Err(full) => refuse_full(&group, &mut stream, full, &who).await,
     }
+}
+
+async fn refuse_full(group: &Group, stream: &mut Stream, full: Full, who: &Who) {
+    let totals = &group.sessions.totals;
+    totals.refused.fetch_add(1, Ordering::Relaxed);
+    say(stream, &refuse::full(full, who)).await;
 }
 
 fn who(startup: &Startup, client: SocketAddr) -> Who {
@@ -122,8 +170,62 @@ fn who(startup: &Startup, client: SocketAddr) -> Who {
     }
 }
 
+/// Finds out who it is; `None` when it was refused.
+async fn admitted(
+    group: &Group,
+    door: &Door,
+    stream: &mut Stream,
+    end_point: Option<Arc<[u8]>>,
+    client: SocketAddr,
+    startup: &Startup,
+) -> Option<Admitted> {
+    let certificate = stream.peer_certificate().cloned();
+    let peer = Peer {
+        address: client,
+        end_point: end_point.as_deref(),
+        certificate: certificate.as_deref(),
+    };
+    let within = group.settings.load().startup_timeout;
+    let found = async {
+        negotiated(stream, startup).await?;
+        admit(door, &group.targets, stream, peer, startup).await
+    };
+    let denied = match tokio::time::timeout(within, found).await {
+        Ok(Ok(admitted)) => return Some(admitted),
+        Ok(Err(denied)) => denied,
+        Err(_) => Denied::Slow(within),
+    };
+    let user = startup.param("user").unwrap_or_default();
+    let totals = &group.sessions.totals;
+    match &denied {
+        Denied::Gone(_) => {}
+        // A flood of these is what the throttle is there for; the log is not to be flooded as well.
+        Denied::Throttled { .. } => {
+            totals.logins_throttled.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(%client, user, error = %denied, "a login was refused");
+        }
+        _ => {
+            totals.logins_denied.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(%client, user, error = %denied, "a login was refused");
+        }
+    }
+    if let Some(report) = denied.report() {
+        say(stream, &report).await;
+    }
+    None
+}
+
+/// Tells a client what of its startup packet is not spoken; it expects that before anything else.
+async fn negotiated(stream: &mut Stream, startup: &Startup) -> std::io::Result<()> {
+    let Some(out) = startup.negotiation() else {
+        return Ok(());
+    };
+    stream.write_all(&out).await?;
+    stream.flush().await
+}
+
 /// Tells a client why it is not served, and gives it a moment to read it.
-pub(super) async fn say(stream: &mut TcpStream, report: &Report) {
+pub(super) async fn say(stream: &mut Stream, report: &Report) {
     let mut out = Vec::new();
     report.error(&mut out);
     let sent = async {

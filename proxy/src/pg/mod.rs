@@ -1,6 +1,7 @@
 //! The PostgreSQL front: what it does, message by message, and where it asks the gate.
 //!
-//! `listener` accepts, `startup` reads what a client wants, `begin` logs in upstream, `session` is
+//! `listener` accepts, `startup` reads what a client wants, `negotiate` encrypts, `auth` finds out who
+//! it is by the rules of the listener's `door`, `begin` logs in upstream, `session` is
 //! the loop. `relay` moves the bytes and takes a permit before the first byte of a group;
 //! `track` knows what is in flight. While fenced, `careful` takes groups one by one, `decide` says
 //! what happens to each, `wall` has PostgreSQL refuse what was misjudged. `params` keeps once what
@@ -10,12 +11,14 @@
 //! Connections that are no sessions stand apart: `console` is PgBouncer's, `replication` passes physical
 //! and logical replication on. `idle` and `quit` end sessions that say nothing or are killed.
 
+pub mod auth;
 mod begin;
 mod careful;
 pub mod catalog;
 pub mod classify;
 mod console;
 mod decide;
+pub mod door;
 mod force;
 mod frame;
 #[cfg(feature = "fuzzing")]
@@ -30,6 +33,7 @@ pub mod listener;
 mod lost;
 mod message;
 mod migrate;
+pub mod negotiate;
 mod orphan;
 pub mod params;
 mod part;

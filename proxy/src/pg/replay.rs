@@ -13,11 +13,12 @@ use thiserror::Error;
 
 use super::frame::put;
 use super::message::query;
+use super::params::Pairs;
 use super::server::Server;
 use super::track::{Prepared, set_config};
 use crate::group::Group;
 use crate::upstream::Target;
-use crate::upstream::wire::{Login, LoginError, login};
+use crate::upstream::wire::{Login, LoginError, Proof, login};
 
 /// Reported parameters that the client can change without a SET statement of its own (set_config,
 /// a function): carried over by value.
@@ -95,9 +96,6 @@ pub(crate) struct Ready {
 #[derive(Clone)]
 pub(crate) struct State {
     pub(crate) version: u64,
-    /// The protocol's minor version that the client speaks: asked for upstream too, where the server
-    /// may speak a lower one.
-    pub(crate) minor: u16,
     pub(crate) sets: Vec<String>,
     /// Parameters as the client was last told them.
     pub(crate) values: Vec<(String, String)>,
@@ -111,28 +109,51 @@ pub(crate) struct State {
 /// A statement of this name is there already: it was taken the first time.
 const DUPLICATE: &str = "42P05";
 
-/// How a session logs in: the client's parameters, and our user where the target names one.
-pub(crate) fn login_as(
-    target: &Target,
-    startup: &[(String, String)],
-    minor: u16,
-    timeout: Duration,
-) -> Login {
-    let mut params = startup.to_vec();
+/// Who a session's client is.
+#[derive(Debug)]
+pub(crate) struct Who {
+    /// Its startup parameters, as they are sent upstream.
+    pub(crate) params: Arc<Pairs>,
+    /// The protocol's minor version that it speaks: asked for upstream too, where the server may
+    /// speak a lower one.
+    pub(crate) minor: u16,
+    /// What its own login left behind.
+    pub(crate) proof: Proof,
+}
+
+impl Who {
+    fn param(&self, name: &str) -> Option<&str> {
+        let found = self.params.iter().find(|(n, _)| n == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// How a session logs in: the client's parameters, and our user where the target names one. A
+/// password that is configured for the server goes before what the client's login left.
+pub(crate) fn login_as(target: &Target, who: &Who, timeout: Duration) -> Login {
+    let mut params = who.params.to_vec();
+    let client = who.param("user").unwrap_or_default();
+    // The database of a client that names none is its user's; that must not change.
+    let database = who.param("database").filter(|d| !d.is_empty());
+    let database = database.unwrap_or(client);
     if let Some(user) = &target.user {
-        // The database of a client that names none is its user's; that must not change.
-        if !params.iter().any(|(n, _)| n == "database")
-            && let Some((_, client)) = params.iter().find(|(n, _)| n == "user").cloned()
-        {
-            params.push(("database".into(), client));
+        if who.param("database").is_none() {
+            params.push(("database".into(), database.to_owned()));
         }
         params.retain(|(n, _)| n != "user");
         params.insert(0, ("user".into(), user.clone()));
     }
+    let configured = target.password_for(database, client);
+    let proof = match configured {
+        Some(password) => Proof::Password(password),
+        // The client's own is no use for another user.
+        None if target.user.is_some() => Proof::None,
+        None => who.proof.clone(),
+    };
     Login {
         params,
-        minor,
-        password: target.password.clone(),
+        minor: who.minor,
+        proof,
         timeout,
     }
 }
@@ -141,7 +162,7 @@ pub(crate) fn login_as(
 pub(crate) async fn prepare(
     group: Arc<Group>,
     target: Arc<Target>,
-    startup: Arc<Vec<(String, String)>>,
+    who: Arc<Who>,
     state: State,
     bounded: bool,
 ) -> Result<Ready, MoveError> {
@@ -157,7 +178,7 @@ pub(crate) async fn prepare(
         None
     };
     let timeout = group.settings.load().login_timeout;
-    let as_whom = login_as(&target, &startup, state.minor, timeout);
+    let as_whom = login_as(&target, &who, timeout);
     let connected = login(&target.endpoint, &as_whom).await.inspect_err(|_| {
         group
             .sessions

@@ -12,22 +12,23 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
+use super::auth::Admitted;
+use super::begin::unreached;
 use super::classify::{Eyes, Kind, Verdict, judge};
 use super::frame::{PARSE_KEPT, cstr, head, is_client_tag, put};
 use super::leg::{Leg, with_scratch};
 use super::listener::say;
 use super::message::{Report, body, parameter, ready};
 use super::refuse;
-use super::replay::{VIRTUAL, chain, login_as};
+use super::replay::{self, VIRTUAL};
 use super::server::Server;
 use super::startup::Startup;
 use super::wall::NAME;
 use crate::gate::{Lane, Phase};
 use crate::group::Group;
 use crate::sessions::{AsideGuard, AsideKind, Full, Key, Who};
-use crate::upstream::wire::{LoginError, cancel, login};
+use crate::tls::Stream;
+use crate::upstream::wire::{LoginError, cancel, login, login_through};
 
 /// Commands of the replication protocol that only look or stream.
 const PASS: [&str; 5] = [
@@ -62,10 +63,11 @@ pub(crate) fn kind(startup: &Startup) -> Option<AsideKind> {
 /// Serves one from its login to its end.
 pub(super) async fn serve(
     group: Arc<Group>,
-    mut stream: TcpStream,
+    mut stream: Stream,
     who: Who,
     kind: AsideKind,
     startup: Startup,
+    admitted: Admitted,
 ) {
     let most = group.settings.load().sessions.all;
     let key = Key::new(startup.spoken());
@@ -78,7 +80,13 @@ pub(super) async fn serve(
             return say(&mut stream, &refuse::full(Full::All(most), &who)).await;
         }
     };
-    let server = match log_in(&group, kind, &startup).await {
+    let client = replay::Who {
+        params: Arc::new(params(kind, &startup.params)),
+        minor: startup.spoken(),
+        proof: admitted.proof,
+    };
+    let through = admitted.passed_through.then_some(&mut stream);
+    let server = match log_in(&group, &client, through).await {
         Ok(server) => server,
         Err(refusal) => {
             let mut client = Leg::new(stream);
@@ -103,27 +111,28 @@ pub(super) async fn serve(
 /// Logs in on the accepted target. The error is what the client is told, framed.
 async fn log_in(
     group: &Arc<Group>,
-    kind: AsideKind,
-    startup: &Startup,
+    who: &replay::Who,
+    through: Option<&mut Stream>,
 ) -> Result<Server, Vec<u8>> {
     let target = group.targets.accepted();
     let timeout = group.settings.load().login_timeout;
-    let params = params(kind, &startup.params);
-    let as_whom = login_as(&target, &params, startup.spoken(), timeout);
-    let mut refusal = Vec::new();
-    match login(&target.endpoint, &as_whom).await {
+    let as_whom = replay::login_as(&target, who, timeout);
+    let made = match through {
+        Some(client) => login_through(&target.endpoint, &as_whom, client).await,
+        None => login(&target.endpoint, &as_whom).await,
+    };
+    let refusal = match made {
         Ok(connected) => {
             group.logins.opened(target.region.as_str(), connected.pid);
             return Ok(Server::new(connected, target, &group.params));
         }
-        Err(LoginError::Server { source: said, .. }) => put(&mut refusal, b'E', &[&said.raw]),
-        Err(e) => {
-            let mut report =
-                refuse::unreachable(target.region.as_str(), Duration::ZERO, &chain(&e));
-            report.severity = "FATAL";
-            report.error(&mut refusal);
+        Err(LoginError::Server { source: said, .. }) => {
+            let mut refusal = Vec::new();
+            put(&mut refusal, b'E', &[&said.raw]);
+            refusal
         }
-    }
+        Err(e) => unreached(&target, Duration::ZERO, &e),
+    };
     let failures = &group.sessions.totals.login_failures;
     failures.fetch_add(1, Ordering::Relaxed);
     Err(refusal)
@@ -175,7 +184,7 @@ struct Passing {
 }
 
 impl Passing {
-    fn new(group: &Arc<Group>, aside: AsideGuard, server: Server, stream: TcpStream) -> Self {
+    fn new(group: &Arc<Group>, aside: AsideGuard, server: Server, stream: Stream) -> Self {
         let eyes = Eyes {
             policy: group.settings.load().policy,
             shelf: group.catalogs.shelf(&aside.who().database),
@@ -325,7 +334,10 @@ impl Passing {
         }
         let data = std::mem::take(&mut self.client.inbox);
         let (used, turn) = self.up_messages(&data);
-        let sent = self.server.leg.send(cx, data.get(..used).unwrap_or_default());
+        let sent = self
+            .server
+            .leg
+            .send(cx, data.get(..used).unwrap_or_default());
         self.client.inbox = data;
         self.client.consume(used);
         sent.map_err(|_| Turn::Over(End::Closed))?;
@@ -333,8 +345,7 @@ impl Passing {
     }
 
     fn up_messages(&mut self, data: &[u8]) -> (usize, Option<Turn>) {
-        let offence =
-            |what: String| Some(Turn::Over(End::Told(refuse::offence(&what))));
+        let offence = |what: String| Some(Turn::Over(End::Told(refuse::offence(&what))));
         let mut at = self.client_rest.min(data.len());
         self.client_rest -= at;
         while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
@@ -353,7 +364,10 @@ impl Passing {
                     break;
                 };
                 let text = cstr(body(frame)).map(|(text, _)| text).unwrap_or_default();
-                return (at, Some(Turn::Query(String::from_utf8_lossy(text).into_owned())));
+                return (
+                    at,
+                    Some(Turn::Query(String::from_utf8_lossy(text).into_owned())),
+                );
             }
             let here = h.total.min(rest.len());
             self.client_rest = h.total - here;
@@ -373,7 +387,12 @@ impl Passing {
         };
         match verdict {
             Ok(()) => {
-                let frame: Vec<u8> = self.client.inbox.get(..h.total).unwrap_or_default().to_vec();
+                let frame: Vec<u8> = self
+                    .client
+                    .inbox
+                    .get(..h.total)
+                    .unwrap_or_default()
+                    .to_vec();
                 self.server.leg.queue().extend_from_slice(&frame);
                 self.unanswered += 1;
             }

@@ -16,11 +16,11 @@ use super::classify::{Eyes, Policy};
 use super::kept::{Kept, Wrap};
 use super::leg::Leg;
 use super::message::Report;
-use super::params::Pairs;
 use super::orphan::Orphan;
+use super::params::Pairs;
 use super::refuse;
 use super::relay::Turn;
-use super::replay::{MoveError, Ready};
+use super::replay::{MoveError, Ready, Who};
 use super::server::Server;
 use super::track::{Track, Tx};
 use super::wall::Wall;
@@ -65,10 +65,10 @@ pub(crate) struct Session {
     pub(crate) eyes: Eyes,
     pub(crate) handle: SessionGuard,
     pub(crate) watch: Watch,
-    /// Startup parameters of the client, as they are sent upstream.
-    pub(crate) startup: Arc<Vec<(String, String)>>,
-    /// The protocol's minor version that the client speaks.
-    pub(crate) minor: u16,
+    /// Who the client is, as it is told to servers.
+    pub(crate) who: Arc<Who>,
+    /// Client and server settled the login between them: nobody can log in again in its stead.
+    pub(crate) passed_through: bool,
     pub(crate) client: Leg,
     pub(crate) server: Option<Server>,
     pub(crate) track: Track,
@@ -91,6 +91,8 @@ pub(crate) struct Session {
     pub(crate) sealed: bool,
     /// The epoch in which the server was asked for temporary tables.
     pub(crate) temporaries_asked: Option<Epoch>,
+    /// The fence behind which the first reading of the catalog was waited for.
+    pub(crate) catalog_waited: Option<Epoch>,
     /// The client's transaction was lost while the client asked for nothing. A COMMIT is told so:
     /// most drivers do not look whether its answer says ROLLBACK.
     pub(crate) untold: Option<Report>,
@@ -153,7 +155,8 @@ impl Session {
             }
             Turn::Timer => {
                 self.timer = None;
-                self.grace_over = true;
+                // While open it is an orphan's.
+                self.grace_over |= self.look.phase != Phase::Open;
                 self.cancel_orphan();
                 Ok(())
             }
@@ -377,7 +380,7 @@ impl Session {
         if let Some(ahead) = self.ahead.take() {
             ahead.abort();
         }
-        for server in self
+        for mut server in self
             .server
             .take()
             .into_iter()

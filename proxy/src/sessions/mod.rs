@@ -108,6 +108,8 @@ pub struct SessionView {
     pub permitted: bool,
     /// Wall two stands.
     pub walled: bool,
+    /// Which verifier its login upstream needs, where it logs in with a recovered key.
+    pub key: Option<u64>,
     /// How it would move, as far as is known.
     pub moves: Moves,
     /// It has been asked for that, and could not answer: it is in a transaction, or busy.
@@ -172,7 +174,7 @@ struct Told {
 /// What a session tells about itself, and how it is spoken to.
 pub struct SessionHandle {
     id: u32,
-    key: Key,
+    cancel_key: Key,
     user: String,
     database: String,
     application_name: String,
@@ -183,6 +185,8 @@ pub struct SessionHandle {
     since_ms: AtomicU64,
     permitted: AtomicBool,
     walled: AtomicBool,
+    /// 0: it logs in without a recovered key.
+    key: AtomicU64,
     ready_for: AtomicU64,
     cancel: AtomicBool,
     end: AtomicBool,
@@ -205,7 +209,7 @@ impl SessionHandle {
 
     /// Its cancel key.
     pub fn key(&self) -> &Key {
-        &self.key
+        &self.cancel_key
     }
 
     /// User name of the startup packet.
@@ -241,6 +245,11 @@ impl SessionHandle {
     /// Says whether a permit is held.
     pub fn set_permitted(&self, held: bool) {
         self.permitted.store(held, Ordering::Relaxed);
+    }
+
+    /// Says which verifier its logins need.
+    pub fn set_key(&self, key: u64) {
+        self.key.store(key, Ordering::Relaxed);
     }
 
     /// Says whether wall two stands. SeqCst: the barrier reads it right after the session wrote it
@@ -384,6 +393,7 @@ impl SessionHandle {
             since: self.born.elapsed().saturating_sub(since),
             permitted: self.permitted.load(Ordering::Relaxed),
             walled: self.walled.load(Ordering::Relaxed),
+            key: Some(self.key.load(Ordering::Relaxed)).filter(|key| *key != 0),
             moves: told.moves.clone(),
             unanswered: self.rounds.open(),
             digest: told.digest.clone(),
@@ -426,6 +436,10 @@ pub struct SessionTotals {
     pub fenced: AtomicU64,
     /// Logins upstream that failed.
     pub login_failures: AtomicU64,
+    /// Clients that could not show who they are, or may not log in.
+    pub logins_denied: AtomicU64,
+    /// Clients that were not looked at after too many failed logins.
+    pub logins_throttled: AtomicU64,
     /// Answers 25006 from a server that we took to be read-write.
     pub unexpected_read_only: AtomicU64,
 }
@@ -487,7 +501,7 @@ impl Sessions {
         } = who;
         let handle = Arc::new(SessionHandle {
             id,
-            key,
+            cancel_key: key,
             user,
             database,
             application_name,
@@ -498,6 +512,7 @@ impl Sessions {
             since_ms: AtomicU64::new(0),
             permitted: AtomicBool::new(false),
             walled: AtomicBool::new(false),
+            key: AtomicU64::new(0),
             ready_for: AtomicU64::new(0),
             cancel: AtomicBool::new(false),
             end: AtomicBool::new(false),
@@ -524,7 +539,11 @@ impl Sessions {
 
     /// Has whoever this key belongs to cancel what it does. A wrong key does nothing.
     pub fn cancel(&self, id: u32, secret: &[u8]) {
-        let session = self.live().get(&id).filter(|s| s.key.is(secret)).cloned();
+        let session = self
+            .live()
+            .get(&id)
+            .filter(|s| s.cancel_key.is(secret))
+            .cloned();
         if let Some(session) = session {
             session.ask_cancel();
         } else if let Some(aside) = self.asides.find(id, secret) {

@@ -125,7 +125,11 @@ impl Past {
 impl Sessions {
     /// Ends the period for averages when its time is over. Called every few seconds.
     pub(crate) fn roll(&self) {
-        let mut periods = self.periods.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut periods = self
+            .periods
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let over = |begun: &Instant| now.duration_since(*begun) >= PERIOD;
         if periods.0.as_ref().is_some_and(|(begun, _)| !over(begun)) {
@@ -145,7 +149,11 @@ impl Sessions {
 
     /// Traffic per database and second over the last whole period; `None`: there was none yet.
     pub fn averages(&self) -> Option<ByDatabase> {
-        let periods = self.periods.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let periods = self
+            .periods
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         periods.1.clone()
     }
 

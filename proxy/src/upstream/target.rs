@@ -5,15 +5,13 @@
 //! in `repoint`.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use writefence_config::Tcp;
+use writefence_config::{Password, Secret, Tcp};
 
-use super::wire::Secret;
-use super::{Lsn, Timeline};
+use super::{Link, Lsn, Timeline};
 
 /// The name of a region, as configured. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,8 +35,8 @@ impl fmt::Display for Region {
     }
 }
 
-/// Where a server listens: a host name or address, and a TCP port; and where that name led when it
-/// was last asked for.
+/// Where a server listens: a host name or address, and a TCP port; how it is spoken to there, and
+/// where that name led when it was last asked for, which are no part of what it is.
 ///
 /// A name is resolved once and kept by all clones together: the server whose identity was checked is
 /// the one that sessions log in to, whatever DNS says meanwhile. Control asks for it again with every
@@ -49,28 +47,15 @@ pub struct Endpoint {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// TLS and passwords.
+    pub link: Arc<Link>,
     /// What the kernel does for connections to it.
     pub tcp: Tcp,
     addresses: Arc<ArcSwap<Vec<SocketAddr>>>,
 }
 
-/// The name is what counts: where it led is not part of it.
-impl PartialEq for Endpoint {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.host, self.port) == (&other.host, other.port)
-    }
-}
-
-impl Eq for Endpoint {}
-
-impl Hash for Endpoint {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.host, self.port).hash(state);
-    }
-}
-
 impl Endpoint {
-    /// Names a server's listening address.
+    /// Names a server's listening address, spoken to in plain text with SCRAM only.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self::with_tcp(host, port, Tcp::default())
     }
@@ -80,8 +65,18 @@ impl Endpoint {
         Self {
             host: host.into(),
             port,
+            link: Arc::default(),
             tcp,
             addresses: Arc::default(),
+        }
+    }
+
+    /// The same address, spoken to in this way.
+    #[must_use]
+    pub fn over(self, link: Link) -> Self {
+        Self {
+            link: Arc::new(link),
+            ..self
         }
     }
 
@@ -103,9 +98,20 @@ impl Endpoint {
     /// The same name, to be asked for anew without changing what is kept.
     #[must_use]
     pub fn anew(&self) -> Self {
-        Self::with_tcp(self.host.clone(), self.port, self.tcp)
+        Self {
+            addresses: Arc::default(),
+            ..self.clone()
+        }
     }
 }
+
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        self.host == other.host && self.port == other.port
+    }
+}
+
+impl Eq for Endpoint {}
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,11 +174,24 @@ pub struct Target {
     pub endpoint: Endpoint,
     /// Upstream user that replaces the client's own; `None` passes the client's name on.
     pub user: Option<String>,
-    /// Password for that user.
-    pub password: Option<Secret<String>>,
+    /// Passwords: that user's, or those of the sessions' own users.
+    pub passwords: Password,
     /// The identity under which it was accepted as primary; `None` until the first check.
     pub identity: Option<Identity>,
     /// Changes exactly when sessions must be logged in anew: a session whose own serial differs
     /// from the accepted target's is on the wrong server.
     pub serial: u64,
+}
+
+impl Target {
+    /// The password that is configured for a login of this user, who is replaced by the target's own
+    /// where it has one. A password from the environment is that of the target's own user only.
+    pub fn password_for(&self, database: &str, user: &str) -> Option<Secret<String>> {
+        let Endpoint { host, port, .. } = &self.endpoint;
+        match (&self.user, &self.passwords) {
+            (Some(own), passwords) => passwords.lookup(host, *port, database, own),
+            (None, Password::File(file)) => file.lookup(host, *port, database, user),
+            (None, Password::Value(_) | Password::None) => None,
+        }
+    }
 }

@@ -10,6 +10,8 @@ use crate::postgres::{Cluster, SUPERUSER};
 pub struct DaemonOptions {
     /// Regions by name, with the port of each one's server.
     pub regions: Vec<(String, u16)>,
+    /// Regions that have an HTTP origin, with its port.
+    pub http: Vec<(String, u16)>,
     /// The region that is primary at the first start.
     pub primary: String,
     /// `hold` or `reject`.
@@ -28,6 +30,10 @@ pub struct DaemonOptions {
     pub budget: String,
     /// Login of the daemon's own observer.
     pub observer: String,
+    /// TOML of each region, beside its address.
+    pub region: String,
+    /// TOML of the listener, beside its address.
+    pub listen: String,
     /// TOML that is appended.
     pub extra: String,
 }
@@ -46,6 +52,7 @@ impl DaemonOptions {
                 .map(|region| region.0.clone())
                 .unwrap_or_default(),
             regions,
+            http: Vec::new(),
             answer: "hold".to_owned(),
             begin: "auto".to_owned(),
             scope: "writes".to_owned(),
@@ -54,6 +61,8 @@ impl DaemonOptions {
             deadline: "8s".to_owned(),
             budget: "15s".to_owned(),
             observer: SUPERUSER.to_owned(),
+            region: String::new(),
+            listen: "auth = \"trust\"".to_owned(),
             extra: String::new(),
         }
     }
@@ -70,6 +79,8 @@ impl DaemonOptions {
             deadline,
             budget,
             observer,
+            region,
+            listen,
             extra,
             ..
         } = self;
@@ -79,8 +90,11 @@ impl DaemonOptions {
             // Writing to a string does not fail.
             let _ = write!(
                 regions,
-                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n"
+                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{region}\n"
             );
+            if let Some((_, http)) = self.http.iter().find(|(region, _)| region == name) {
+                let _ = writeln!(regions, "http = \"http://127.0.0.1:{http}\"");
+            }
         }
         format!(
             r#"[admin]
@@ -94,7 +108,7 @@ primary = "{primary}"
 [[group.main.listen]]
 kind = "postgres"
 address = "127.0.0.1:{port}"
-auth = "trust"
+{listen}
 
 [group.main.observer]
 user = "{observer}"

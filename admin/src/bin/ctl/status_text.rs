@@ -38,7 +38,10 @@ fn group(group: &GroupStatus) -> String {
         text.push_str(&format!("  draining: {}\n", view::remaining(drain)));
     }
     if group.replication > 0 {
-        text.push_str(&format!("  replication connections: {}\n", group.replication));
+        text.push_str(&format!(
+            "  replication connections: {}\n",
+            group.replication
+        ));
     }
     let rows: Vec<_> = group.regions.iter().map(region).collect();
     text.push_str(&text::table(2, &rows));

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use writefence_admin::api::{ApiError, Code};
@@ -34,7 +35,7 @@ fn nobody(_: &Target, _: &str) -> Login {
     Login {
         params: Vec::new(),
         minor: 0,
-        password: None,
+        proof: Default::default(),
         timeout: Duration::ZERO,
     }
 }
@@ -333,6 +334,10 @@ impl Servers for Fake {
         })
     }
 
+    fn verifiers<'a>(&'a self, _: &'a Region) -> Work<'a, Vec<(String, String)>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn prepared<'a>(&'a self, _: &'a Region) -> Work<'a, Vec<Prepared>> {
         Box::pin(async { Ok(Vec::new()) })
     }
@@ -356,7 +361,7 @@ fn target(region: &str) -> Target {
         region: Region::new(region),
         endpoint: endpoint(region),
         user: None,
-        password: None,
+        passwords: writefence_config::Password::None,
         identity: None,
         serial: 0,
     }
@@ -398,6 +403,11 @@ impl World {
             gate: Gate::new(limits, boot.epoch()),
             targets: Arc::new(targets),
             sessions: Arc::new(Sessions::default()),
+            connections: Arc::default(),
+            nearby: ArcSwapOption::empty(),
+            rules: Vec::new(),
+            requests: Arc::default(),
+            http: Arc::default(),
             catalogs: Catalogs::new("postgres", Box::new(nobody)),
             unknown: Arc::new(UnknownLedger::in_memory()),
             settings: front(),
@@ -426,7 +436,7 @@ impl World {
     }
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         answer: Answer::Hold,
         hold: Duration::from_secs(20),
@@ -439,6 +449,7 @@ fn settings() -> Settings {
         budget: Duration::from_secs(5),
         interval: Duration::from_secs(1),
         max_lag: Duration::from_secs(5),
+        reads_elsewhere: true,
     }
 }
 

@@ -74,7 +74,15 @@ mod tests {
             parse("SET stats_period = '9'"),
             Some(Command::Set("stats_period".into()))
         );
-        for text in ["", ";", "PAUSE; RESUME", "SHOW a b", "PAUSE \"", "SET x", "'a'"] {
+        for text in [
+            "",
+            ";",
+            "PAUSE; RESUME",
+            "SHOW a b",
+            "PAUSE \"",
+            "SET x",
+            "'a'",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

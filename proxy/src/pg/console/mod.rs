@@ -16,7 +16,6 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use writefence_config as config;
 
@@ -27,6 +26,7 @@ use super::message::{Report, body, complete, parameter, ready};
 use super::refuse;
 use crate::group::Group;
 use crate::sessions::{AsideGuard, AsideKind, Asked, Key, Who};
+use crate::tls::Stream;
 
 /// Names of the database that is no database.
 const NAMES: [&str; 2] = ["pgbouncer", "writefence"];
@@ -63,10 +63,17 @@ fn rank(console: &config::Console, user: &str) -> Option<Rank> {
     }
 }
 
-/// Serves one console from its greeting to its end. The user has proven who it is by then.
-pub(super) async fn serve(group: Arc<Group>, mut stream: TcpStream, who: Who, minor: u16) {
+/// Serves one console from its greeting to its end. `known`: the user has proven who it is, or the
+/// listener believes everybody; where the server was to ask for the password, nobody is known.
+pub(super) async fn serve(
+    group: Arc<Group>,
+    mut stream: Stream,
+    who: Who,
+    minor: u16,
+    known: bool,
+) {
     let rank = rank(&group.settings.load().console, &who.user);
-    let Some(rank) = rank else {
+    let Some(rank) = rank.filter(|_| known) else {
         let message = format!("user \"{}\" may not use the console", who.user);
         let hint = "console.admin_users and console.stats_users name those who may.";
         let report = refuse::refused("42501", message, Some(hint.to_owned()));
@@ -74,9 +81,7 @@ pub(super) async fn serve(group: Arc<Group>, mut stream: TcpStream, who: Who, mi
     };
     let key = Key::new(minor);
     let user = who.user.clone();
-    let entered = group
-        .sessions
-        .enter_aside(AsideKind::Console, who, key);
+    let entered = group.sessions.enter_aside(AsideKind::Console, who, key);
     let Some(aside) = entered else {
         group
             .sessions

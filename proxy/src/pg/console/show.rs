@@ -118,7 +118,9 @@ impl Console {
             "version" => {
                 let mut table = Table::new("s", &["version"]);
                 let own = env!("CARGO_PKG_VERSION");
-                table.row(vec![v(format!("writefence {own} (console of PgBouncer {VERSION})"))]);
+                table.row(vec![v(format!(
+                    "writefence {own} (console of PgBouncer {VERSION})"
+                ))]);
                 table
             }
             // A single daemon: there are none, which is a true answer.
@@ -318,7 +320,16 @@ impl Console {
             let (region, pid) = view.backend.clone()?;
             let state = if view.permitted { "active" } else { "idle" };
             let tail = (view.id, view.application_name.clone(), view.close_needed);
-            Some((view.user, view.database, "none", state, region, pid, view.started, tail))
+            Some((
+                view.user,
+                view.database,
+                "none",
+                state,
+                region,
+                pid,
+                view.started,
+                tail,
+            ))
         });
         let replicas = self.replicas();
         let replicas = replicas.iter().filter_map(|aside| {
@@ -326,14 +337,27 @@ impl Console {
             let who = aside.who().clone();
             let kind = aside.kind().replication();
             let tail = (aside.id(), who.application_name, false);
-            Some((who.user, who.database, kind, "active", region, pid, aside.started(), tail))
+            Some((
+                who.user,
+                who.database,
+                kind,
+                "active",
+                region,
+                pid,
+                aside.started(),
+                tail,
+            ))
         });
         for (user, database, kind, state, region, pid, started, (id, name, close)) in
             sessions.chain(replicas)
         {
             let target = self.group.targets.region(&region).ok();
             let address = target.as_ref().map(|target| {
-                let first = target.endpoint.addresses().first().map(|a| a.ip().to_string());
+                let first = target
+                    .endpoint
+                    .addresses()
+                    .first()
+                    .map(|a| a.ip().to_string());
                 first.unwrap_or_else(|| target.endpoint.host.clone())
             });
             table.row(vec![
@@ -486,9 +510,13 @@ impl Console {
         let users: BTreeSet<_> = sessions.iter().map(|view| &view.user).collect();
         let pools: BTreeSet<_> = sessions.iter().map(|s| (&s.database, &s.user)).collect();
         let servers = sessions.iter().filter(|view| view.backend.is_some());
-        let login = sessions.iter().filter(|s| s.state == SessionState::LoggingIn);
+        let login = sessions
+            .iter()
+            .filter(|s| s.state == SessionState::LoggingIn);
         let regions = self.group.targets.regions();
-        let resolved = regions.iter().filter(|t| !t.endpoint.addresses().is_empty());
+        let resolved = regions
+            .iter()
+            .filter(|t| !t.endpoint.addresses().is_empty());
         let clients = sessions.len() + self.group.sessions.asides().len();
         for (list, items) in [
             ("databases", self.known().len() + 1),
@@ -559,7 +587,7 @@ impl Console {
         let periods = self.group.sessions.averages();
         let average = periods.map(|all| sum(&mut all.into_values()));
         for (prefix, traffic) in [("total", Some(total)), ("avg", average)] {
-            for (name, value) in TOTALS.iter().zip(values(traffic)) {
+            for (name, value) in TOTALS.into_iter().zip(values(traffic)) {
                 let name = if prefix == "avg" { short(name) } else { name };
                 table.row(vec![v(format!("{prefix}_{name}")), value]);
             }

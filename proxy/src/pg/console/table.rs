@@ -83,7 +83,10 @@ impl Table {
                 }
             }
             let columns = i16::try_from(row.len()).unwrap_or(0);
-            encode(out, PgWireBackendMessage::DataRow(DataRow::new(data, columns)));
+            encode(
+                out,
+                PgWireBackendMessage::DataRow(DataRow::new(data, columns)),
+            );
         }
     }
 }

@@ -94,7 +94,8 @@ impl Console {
     fn tell_scope(&mut self, verb: &str, database: Option<&str>) {
         if let Some(database) = database {
             let message = format!("{verb} is for the whole group \"{}\"", self.group.name);
-            let detail = format!("Database \"{database}\" fails over with it, and is fenced with it.");
+            let detail =
+                format!("Database \"{database}\" fails over with it, and is fenced with it.");
             self.notice(&message, Some(detail));
         }
     }

@@ -23,7 +23,7 @@ fn how() -> Login {
     Login {
         params: vec![("user".into(), "u".into())],
         minor: 0,
-        password: None,
+        proof: Proof::None,
         timeout: Duration::from_secs(5),
     }
 }
