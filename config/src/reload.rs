@@ -9,6 +9,7 @@ use std::fmt;
 
 use crate::config::Config;
 use crate::entries::{Entry, entries};
+use crate::keys::{KEYS, Presence};
 
 pub use crate::keys::Class;
 
@@ -60,4 +61,38 @@ fn change(entry: &Entry, from: Option<String>, to: Option<String>) -> Change {
         from,
         to,
     }
+}
+
+/// One key with its value, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The key path.
+    pub key: String,
+    /// Its value; secrets are not shown.
+    pub value: String,
+    /// Its default, where it has one.
+    pub default: Option<String>,
+    /// When a change of it takes effect.
+    pub class: Class,
+}
+
+/// The least file there is: everything in it that is not given is at its default.
+const LEAST: &str = include_str!("../minimal.toml");
+
+/// Every key of a configuration.
+pub fn listing(config: &Config) -> Vec<Line> {
+    let least = crate::parse(LEAST, "minimal.toml");
+    let defaults = least.map_or_else(|_| Vec::new(), |least| entries(&least.config));
+    let default = |entry: &Entry| {
+        let has = KEYS.iter().find(|key| key.path == entry.pattern)?.presence == Presence::Default;
+        let known = defaults.iter().find(|known| known.pattern == entry.pattern);
+        known.filter(|_| has).map(Entry::shown)
+    };
+    let lines = entries(config).into_iter().map(|entry| Line {
+        key: entry.path.clone(),
+        value: entry.shown(),
+        default: default(&entry),
+        class: entry.class(),
+    });
+    lines.collect()
 }

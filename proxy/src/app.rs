@@ -7,29 +7,30 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use writefence_admin::api::{ApiError, Code, ReloadReport};
 use writefence_config::{self as config, Config, Listener, Loaded, Volatile, reload};
 
-use crate::control::{Boot, Daemon, GroupParts, ObserverLogin, Settings, chain};
+use crate::control::{Boot, Daemon, GroupParts, ObserverLogin, Settings, chain, serve_consoles};
 use crate::driver::Means;
 use crate::error::StartError;
 use crate::fleet::{Incarnation, LocalStore, Start, Store};
 use crate::gate::{Gate, Lane, Limits, Phase};
-use crate::group::{self, Group, Logins};
+use crate::group::{self, ConfigLine, Group, Logins};
 use crate::http::Front;
 use crate::http::classify::Rules;
 use crate::material::{self, Ask, Parts, mock_secret};
 use crate::pg::catalog::{Catalogs, keeper};
 use crate::pg::classify::{Effect, Policy};
-use crate::pg::listener;
-use crate::sessions::Sessions;
+use crate::pg::params::Params;
+use crate::pg::{idle, listener};
+use crate::sessions::{Bounds, Sessions};
 use crate::shutdown::{Shutdown, Tasks, pair};
 use crate::tcp;
 use crate::telemetry::{Ready, router, start_log};
@@ -103,6 +104,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
         };
         let login = observer_login(section.observer.clone(), mark(&store));
         tasks.spawn(keeper::keep(Arc::clone(&built.group), stop.clone()));
+        tasks.spawn(idle::watch(Arc::clone(&built.group), stop.clone()));
         let opened = crate::control::open(parts, built.boot, login, means(section)).await;
         let failed = |source| StartError::Group {
             group: section.name.clone(),
@@ -111,12 +113,15 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
         desks.push(opened.map_err(failed)?);
         groups.push((built.group, built.log));
     }
-    let reloader = reloader(path, config.clone(), &desks);
+    let running = Arc::new(Mutex::new(config.clone()));
+    let fronts: Vec<Arc<Group>> = groups.iter().map(|(group, _)| Arc::clone(group)).collect();
+    let reloader = reloader(path, Arc::clone(&running), &desks, fronts);
     let daemon = Arc::new(Daemon::new(
         desks,
         Arc::clone(&store) as Arc<dyn Store>,
         Box::new(reloader),
     ));
+    serve_consoles(&daemon, Box::new(move || listing(&running)));
 
     let socket =
         writefence_admin::server::bind(&config.admin.socket).map_err(StartError::Socket)?;
@@ -266,7 +271,7 @@ fn build(
     let boot = Boot::read(&**store, name, &section.primary).map_err(failed)?;
     let regions = section.regions.iter().map(|region| {
         let link = material::link(name, region, parts)?;
-        Ok(target(region, link))
+        Ok(target(region, link, config.tcp))
     });
     let regions = regions.collect::<Result<Vec<_>, StartError>>()?;
     boot.check_regions(&regions).map_err(failed)?;
@@ -301,10 +306,12 @@ fn build(
         requests: Arc::default(),
         http: Arc::default(),
         catalogs: catalogs(&section.observer, mark(store)),
+        params: Params::default(),
         unknown: Arc::new(unknown),
-        settings: front(config, section),
+        settings: ArcSwap::from_pointee(front(config, section)),
         moves: Arc::new(Semaphore::new(config.limits.moves)),
         logins: Box::new(Backends(Arc::clone(&log))),
+        commands: OnceLock::new(),
     });
     Ok(Built {
         group,
@@ -327,11 +334,11 @@ impl Logins for Backends {
     }
 }
 
-fn target(region: &config::Region, link: Link) -> Target {
+fn target(region: &config::Region, link: Link, tcp: config::Tcp) -> Target {
     let (host, port) = (region.postgres.host.as_str(), region.postgres.port);
     Target {
         region: Region::new(region.name.as_str()),
-        endpoint: Endpoint::new(host, port).over(link),
+        endpoint: Endpoint::with_tcp(host, port, tcp).over(link),
         user: region.user.clone(),
         passwords: region.password.clone(),
         identity: None,
@@ -430,7 +437,16 @@ fn front(config: &Config, section: &config::Group) -> group::Settings {
         },
         track_xid: section.sql.track_xid,
         sqlstate: sqlstate.unwrap_or("25006"),
-        sessions: config.limits.sessions,
+        sessions: Bounds {
+            all: config.limits.sessions,
+            per_user: config.limits.sessions_per_user,
+            per_database: config.limits.sessions_per_database,
+        },
+        idle_timeout: config.limits.idle_timeout,
+        idle_in_transaction_timeout: config.limits.idle_in_transaction_timeout,
+        message: config.limits.message,
+        tcp: config.tcp,
+        console: config.console.clone(),
         retry_after: RETRY_AFTER,
     }
 }
@@ -494,8 +510,9 @@ async fn watch_page(
     Ok(())
 }
 
-/// Keys that control reads anew for each fence, run or probe. Others that a file may change are
-/// built into the fronts at the start in this version, and are said to need a restart.
+/// Keys that control reads anew for each fence, run or probe, and the fronts for each session or
+/// statement. Others that a file may change are built in at the start, and are said to need a
+/// restart.
 fn applies(key: &str) -> bool {
     let parts = [
         "fence.",
@@ -506,7 +523,11 @@ fn applies(key: &str) -> bool {
         "preflight.",
         "evidence.",
         "observer.interval",
+        "sql.",
     ];
+    if key.starts_with("limits.") || key.starts_with("console.") {
+        return true;
+    }
     let Some((_, rest)) = key
         .strip_prefix("group.")
         .and_then(|key| key.split_once('.'))
@@ -518,11 +539,11 @@ fn applies(key: &str) -> bool {
 
 fn reloader(
     path: PathBuf,
-    config: Config,
+    running: Arc<Mutex<Config>>,
     desks: &[crate::control::Opened],
+    fronts: Vec<Arc<Group>>,
 ) -> impl Fn() -> Result<ReloadReport, ApiError> + Send + Sync + use<> {
     let desks = desks.to_vec();
-    let running = Mutex::new(config);
     move || {
         let new = load(&path)?;
         let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -540,23 +561,54 @@ fn reloader(
                 reload::Class::FirstStart => {}
             }
         }
+        apply(&mut running, &new);
         for desk in &desks {
-            if let Some(section) = new.group(desk.name()) {
+            if let Some(section) = running.group(desk.name()) {
                 desk.set_settings(Settings::from(section));
             }
         }
-        // What needs a restart stays on the list until there is one.
-        for (was, is) in running.groups.iter_mut().filter_map(|was| {
-            let is = new.groups.iter().find(|is| is.name == was.name)?;
-            Some((was, is))
-        }) {
-            (was.fence, was.drain, was.run) = (is.fence.clone(), is.drain.clone(), is.run.clone());
-            (was.reads, was.objectives) = (is.reads.clone(), is.objectives.clone());
-            (was.preflight, was.evidence) = (is.preflight.clone(), is.evidence.clone());
-            was.observer.interval = is.observer.interval;
+        for group in &fronts {
+            if let Some(section) = running.group(&group.name) {
+                group.settings.store(Arc::new(front(&running, section)));
+            }
         }
         Ok(report)
     }
+}
+
+/// Takes over what applies live. What needs a restart stays on the list until there is one.
+fn apply(running: &mut Config, new: &Config) {
+    let built_in = running.limits.clone();
+    running.limits = config::Limits {
+        held: built_in.held,
+        held_bytes: built_in.held_bytes,
+        release_burst: built_in.release_burst,
+        moves: built_in.moves,
+        ..new.limits.clone()
+    };
+    running.console = new.console.clone();
+    for (was, is) in running.groups.iter_mut().filter_map(|was| {
+        let is = new.groups.iter().find(|is| is.name == was.name)?;
+        Some((was, is))
+    }) {
+        (was.fence, was.drain, was.run) = (is.fence.clone(), is.drain.clone(), is.run.clone());
+        (was.reads, was.objectives) = (is.reads.clone(), is.objectives.clone());
+        (was.preflight, was.evidence) = (is.preflight.clone(), is.evidence.clone());
+        was.sql = is.sql.clone();
+        was.observer.interval = is.observer.interval;
+    }
+}
+
+/// The configuration in force, for the console.
+fn listing(running: &Mutex<Config>) -> Vec<ConfigLine> {
+    let running = running.lock().unwrap_or_else(PoisonError::into_inner);
+    let line = |line: reload::Line| ConfigLine {
+        live: line.class == reload::Class::Live && applies(&line.key),
+        key: line.key,
+        value: line.value,
+        default: line.default,
+    };
+    reload::listing(&running).into_iter().map(line).collect()
 }
 
 fn load(path: &Path) -> Result<Config, ApiError> {

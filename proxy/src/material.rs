@@ -158,6 +158,7 @@ pub fn problems(config: &Config) -> Vec<StartError> {
         for listener in group.listeners.iter().filter_map(Listener::postgres) {
             let ask: Ask = Box::new(|_| Login {
                 params: Vec::new(),
+                minor: 0,
                 proof: Default::default(),
                 timeout: std::time::Duration::ZERO,
             });

@@ -340,6 +340,7 @@ fn how(user: &str, password: Option<&str>) -> Login {
         params: params
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .to_vec(),
+        minor: 0,
         proof: password.map(|text| Secret::new(text.to_owned())).into(),
         timeout: Duration::from_secs(20),
     }

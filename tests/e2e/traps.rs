@@ -130,25 +130,3 @@ async fn a_copy_that_crosses_the_fence_is_finished_and_waited_for() -> Result<()
     ensure!(pair.rows(&pair.a).await? == "2");
     Ok(())
 }
-
-#[tokio::test]
-async fn a_replication_connection_is_refused_with_what_to_do_instead() -> Result<()> {
-    if skipped() {
-        return Ok(());
-    }
-    let pair = Pair::start(|_| ()).await?;
-    let body = b"\0\x03\0\0user\0postgres\0replication\0database\0database\0postgres\0\0";
-    let length = u32::try_from(body.len() + 4)?.to_be_bytes();
-    let packet = [&length[..], body].concat();
-    let greeting = Talk::start(pair.daemon.port(), &packet).await?.greeting;
-    let error = greeting.first().map(String::as_str).unwrap_or_default();
-    ensure!(
-        error.contains("C0A000") && error.contains("directly"),
-        "{greeting:#?}"
-    );
-    ensure!(
-        greeting.last().is_some_and(|last| last == "(closed)"),
-        "{greeting:#?}"
-    );
-    Ok(())
-}

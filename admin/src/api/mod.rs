@@ -39,7 +39,7 @@ pub use request::{
     WatchDrain,
 };
 pub use run::{Event, Run, RunKind, RunProgress, RunState};
-pub use session::{Moves, Pin, Session, SessionList, SessionState};
+pub use session::{Moves, Pin, Replication, ReplicationKind, Session, SessionList, SessionState};
 pub use sql::{ExplainSql, ExplainStatement, Verdict};
 pub use status::{
     FenceAnswer, GroupStatus, InFlight, LaneStatus, Lanes, Phase, RegionStatus, Role, Status,

@@ -11,6 +11,40 @@ pub struct SessionList {
     pub group: String,
     /// Every session, oldest first.
     pub sessions: Vec<Session>,
+    /// Replication connections. They hold no permit, and are ended when the primary moves.
+    #[serde(default)]
+    pub replication: Vec<Replication>,
+}
+
+/// One replication connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replication {
+    /// Names it within the daemon.
+    pub id: String,
+    /// What it was opened for.
+    pub kind: ReplicationKind,
+    /// Database user.
+    pub user: String,
+    /// The client's address.
+    pub client: String,
+    /// As the client gave it.
+    pub application_name: Option<String>,
+    /// The region it is logged in to; null while it is logged in to none.
+    pub region: Option<String>,
+    /// Process id of its sender on the server.
+    pub pid: Option<i32>,
+    /// How long it has been connected, milliseconds.
+    pub since_ms: u64,
+}
+
+/// What a replication connection was opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicationKind {
+    /// The whole log (`replication=true`).
+    Physical,
+    /// The changes of one database (`replication=database`).
+    Logical,
 }
 
 /// One downstream connection and what it is paired with.

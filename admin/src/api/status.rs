@@ -39,6 +39,9 @@ pub struct GroupStatus {
     pub drain: Option<Drain>,
     /// Every region, in the order of the configuration.
     pub regions: Vec<RegionStatus>,
+    /// Replication connections: they hold no permit and are no sessions.
+    #[serde(default)]
+    pub replication: u64,
     /// The live run, or the last one until the next begins.
     pub run: Option<Run>,
     /// What an operator has to know first, as sentences; empty when all is well.
@@ -107,6 +110,9 @@ pub struct InFlight {
 pub struct RegionStatus {
     /// Its name in the configuration.
     pub name: String,
+    /// Where its host name leads in this epoch, with the port; null before it was asked for.
+    #[serde(default)]
+    pub address: Option<String>,
     /// What the server says it is.
     pub role: Option<Role>,
     /// Whether the server itself would take writes.

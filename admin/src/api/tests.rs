@@ -22,6 +22,7 @@ fn at(ms: u64) -> Timestamp {
 fn region(name: &str) -> RegionStatus {
     RegionStatus {
         name: name.into(),
+        address: Some("127.0.0.1:5502".into()),
         role: Some(Role::Standby),
         writable: Some(false),
         system_identifier: Some("7300000000000000001".into()),
@@ -38,6 +39,7 @@ fn region(name: &str) -> RegionStatus {
 fn unseen(name: &str) -> RegionStatus {
     RegionStatus {
         name: name.into(),
+        address: None,
         role: None,
         writable: None,
         system_identifier: None,
@@ -163,6 +165,7 @@ fn status() -> Status {
             in_flight: in_flight(),
             drain: None,
             regions: vec![unseen("a"), region("b")],
+            replication: 1,
             run: None,
             notices: vec!["region a does not answer".into()],
         }],
@@ -189,6 +192,16 @@ fn sessions() -> SessionList {
                 reason: "it listens on 1 channel".into(),
             }],
             since_ms: 9_000,
+        }],
+        replication: vec![Replication {
+            id: "42".into(),
+            kind: ReplicationKind::Physical,
+            user: "replicator".into(),
+            client: "10.0.0.9:40000".into(),
+            application_name: Some("standby".into()),
+            region: Some("a".into()),
+            pid: Some(4243),
+            since_ms: 60_000,
         }],
     }
 }

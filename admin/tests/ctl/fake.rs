@@ -337,6 +337,7 @@ impl Control for Fake {
             in_flight: in_flight(),
             drain: None,
             regions: ["a", "b"].map(region).to_vec(),
+            replication: 0,
             run: run.clone().filter(|run| run.group == *name),
             notices: vec![],
         };
@@ -370,6 +371,7 @@ impl Control for Fake {
         Ok(SessionList {
             group: group.to_owned(),
             sessions: vec![session],
+            replication: vec![],
         })
     }
 
@@ -589,6 +591,7 @@ fn region(name: &str) -> RegionStatus {
     let primary = name == "a";
     RegionStatus {
         name: name.to_owned(),
+        address: Some("127.0.0.1:5501".to_owned()),
         role: Some(if primary {
             Role::Primary
         } else {

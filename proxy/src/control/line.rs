@@ -58,6 +58,7 @@ impl ObserverLogin {
         }
         Login {
             params,
+            minor: 0,
             proof: self.password.clone().into(),
             timeout: self.timeout,
         }
@@ -86,6 +87,9 @@ struct Kept {
 pub(crate) struct Line {
     pub(crate) region: Region,
     pub(crate) endpoint: Endpoint,
+    /// The same name asked for anew, while nobody answers where it led: the observer alone looks
+    /// there, and sessions only follow once the same server has answered.
+    doubted: ArcSwapOption<Endpoint>,
     how: ObserverLogin,
     pub(crate) probe: Slot,
     pub(crate) work: Slot,
@@ -140,6 +144,7 @@ impl Line {
         Self {
             region,
             endpoint,
+            doubted: ArcSwapOption::empty(),
             how,
             probe: Slot::default(),
             work: Slot::default(),
@@ -158,7 +163,9 @@ impl Line {
         if !usable {
             *held = None;
             let replication = std::ptr::eq(slot, &self.history);
-            let client = Client::connect(&self.endpoint, &self.how.login(replication)).await?;
+            let endpoint = self.doubted.load_full();
+            let endpoint = endpoint.as_deref().unwrap_or(&self.endpoint);
+            let client = Client::connect(endpoint, &self.how.login(replication)).await?;
             slot.pid.store(client.pid(), Ordering::Relaxed);
             *held = Some(Kept {
                 client,
@@ -166,6 +173,33 @@ impl Line {
             });
         }
         Ok(Held { slot: held })
+    }
+
+    /// Nobody answers where the name led.
+    pub(crate) fn doubt(&self) {
+        self.doubted.store(Some(Arc::new(self.endpoint.anew())));
+    }
+
+    /// The server that answered is the one that was known, wherever the name led to it.
+    pub(crate) fn trust(&self) {
+        if let Some(anew) = self.doubted.swap(None) {
+            self.follow(&anew);
+        }
+    }
+
+    /// Sessions go where the name leads now.
+    pub(crate) fn follow(&self, anew: &Endpoint) {
+        let addresses = anew.addresses();
+        if *addresses != *self.endpoint.addresses() {
+            tracing::info!(region = %self.region, ?addresses, "its name leads elsewhere now");
+        }
+        self.endpoint.keep(addresses.to_vec());
+    }
+
+    /// A connection to wherever the name leads now, kept by nobody.
+    pub(crate) async fn anew(&self) -> Result<Client, ApiError> {
+        let made = Client::connect(&self.endpoint.anew(), &self.how.login(false)).await;
+        made.map_err(|e| self.unreachable(&e))
     }
 
     /// The connection for a run's work, shown to be alive by a question: a server that was

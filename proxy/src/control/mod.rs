@@ -2,7 +2,7 @@
 //!
 //! Reading order: `actor` (the one place that changes a phase), `book` (what is journalled),
 //! `steps` (what a run does), `work` (the task that does it), `verbs` (what operators may ask),
-//! `servers` (the databases as a seam) with `observer` behind it, `start` (the first moment),
+//! `console` (what PgBouncer's may ask), `servers` (the databases as a seam) with `observer` behind it, `start` (the first moment),
 //! `status` and `views` (what is shown). One [`Daemon`] serves all groups; each group has a desk of
 //! its own and nothing is shared between them but the store.
 
@@ -12,6 +12,7 @@ mod actor;
 mod book;
 mod boot;
 mod checks;
+mod console;
 mod desk;
 mod drains;
 mod error;
@@ -55,6 +56,7 @@ use desk::Desk;
 use error::refused;
 
 pub use boot::{Boot, BootError, GroupParts, Opened, open};
+pub use console::{Listing, serve_consoles};
 pub use error::chain;
 pub use figures::{Figures, RegionFigures};
 pub use line::ObserverLogin;

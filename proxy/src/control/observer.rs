@@ -323,6 +323,13 @@ async fn look(line: &Line) {
         .as_ref()
         .map(|seen| (seen.last.clone(), seen.last_at))
         .unwrap_or_default();
+    let known = before.as_ref().and_then(|seen| seen.last.as_ref());
+    match &answer {
+        Ok(seen) if known.is_none_or(|last| is_same(last, seen)) => line.trust(),
+        // Another server: sessions stay where they are, and the identity's guard sees it.
+        Ok(_) => {}
+        Err(_) => line.doubt(),
+    }
     let (last, last_at) = match &answer {
         Ok(seen) => (Some(seen.clone()), Some(at)),
         Err(_) => kept,
@@ -333,6 +340,35 @@ async fn look(line: &Line) {
         last_at,
         at,
     })));
+}
+
+impl Line {
+    /// Asks for the name again and follows it, if the server that is known answers there.
+    async fn renew(&self) -> Result<(), ApiError> {
+        let known = self.seen.load_full().and_then(|seen| seen.last.clone());
+        let mut client = self.anew().await?;
+        let seen = probe(&mut client)
+            .await
+            .map_err(|e| not_asked(&self.region, &e))?;
+        if known.is_none_or(|known| is_same(&known, &seen)) {
+            self.follow(client.endpoint());
+            return Ok(());
+        }
+        let text = format!(
+            "the name of {} leads to another server now; sessions stay where they are",
+            self.region
+        );
+        Err(refused(Code::IdentityMismatch, text)
+            .hint("`writefencectl switchover` or `failover` moves them"))
+    }
+}
+
+/// The same server by what it says of itself. A primary on another timeline is another primary; a
+/// standby follows whatever was promoted, and takes no writes.
+fn is_same(before: &Observation, now: &Observation) -> bool {
+    let standby = now.role == Some(Role::Standby);
+    before.system_identifier == now.system_identifier
+        && (standby || before.timeline == now.timeline)
 }
 
 impl Servers for Observer {
@@ -708,6 +744,10 @@ impl Servers for Observer {
             "{old} was last seen with one standby, {name}, which was synchronous and is {to}; a \
              commit there is not answered without it"
         ))
+    }
+
+    fn renew<'a>(&'a self, region: &'a Region) -> Work<'a, ()> {
+        Box::pin(async move { self.line(region)?.renew().await })
     }
 
     fn refresh(&self) {

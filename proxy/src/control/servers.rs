@@ -189,6 +189,11 @@ pub(crate) trait Servers: Send + Sync {
     /// without `to`: what shows it, or why it is not shown.
     fn synchronous(&self, old: &Region, to: &Region) -> Result<String, String>;
 
+    /// Has a region's name asked for again, and followed if the same server answers there.
+    fn renew<'a>(&'a self, _region: &'a Region) -> Work<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Has every region probed now, since something has changed that is shown to operators.
     fn refresh(&self);
 }

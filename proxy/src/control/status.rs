@@ -38,6 +38,7 @@ pub(crate) fn group(desk: &Desk) -> GroupStatus {
             .iter()
             .map(|t| region(desk, t))
             .collect(),
+        replication: desk.group.sessions.replicating() as u64,
         run: desk.run(),
         notices: notices(desk),
     }
@@ -108,6 +109,7 @@ fn region(desk: &Desk, target: &Target) -> RegionStatus {
     let role = known.and_then(|o| o.role);
     RegionStatus {
         name: target.region.to_string(),
+        address: target.endpoint.addresses().first().map(ToString::to_string),
         role: role.map(|role| match role {
             upstream::Role::Primary => Role::Primary,
             upstream::Role::Standby => Role::Standby,

@@ -74,7 +74,7 @@ async fn noted(desk: &Desk, call: &Call, verb: Verb) -> Verdict<()> {
 }
 
 /// Sorts by time to the millisecond; the rest keeps two daemons apart.
-fn run_id() -> String {
+pub(crate) fn run_id() -> String {
     let at = Timestamp::now().to_string();
     let digits: String = at.chars().filter(char::is_ascii_digit).collect();
     let (day, time) = digits.split_at(8.min(digits.len()));
@@ -82,7 +82,7 @@ fn run_id() -> String {
 }
 
 /// No live run, or one whose opening is behind it: that one is closed with what it left undone.
-async fn make_room(desk: &Desk, live: Option<RunFacts>) -> Verdict<()> {
+pub(crate) async fn make_room(desk: &Desk, live: Option<RunFacts>) -> Verdict<()> {
     let Some(live) = live else { return Ok(()) };
     let has_opened = live.opened.is_some() && !desk.actor.is_fenced();
     if !has_opened || desk.book.is_working() || live.state == RunState::Aborting {
@@ -561,19 +561,31 @@ pub(crate) async fn abort(desk: &Arc<Desk>, call: Call) -> Verdict<Run> {
     let _verbs = desk.verbs.lock().await;
     let live = compared(desk, &call)?;
     let live = live.ok_or_else(|| refused(Code::NothingToAbort, "no run is live"))?;
-    check_abort(&live)?;
+    turn_back(desk, &live, &call.actor.to_string(), "abort").await?;
+    shown(desk)
+}
+
+/// Takes a run back that has neither passed its point of no return nor opened. The caller holds the
+/// desk's verbs.
+pub(crate) async fn turn_back(
+    desk: &Arc<Desk>,
+    live: &RunFacts,
+    actor: &str,
+    why: &str,
+) -> Verdict<()> {
+    check_abort(live)?;
     if live.opened.is_some() && live.state != RunState::Aborting {
         return Err(refused(
             Code::PastPointOfNoReturn,
             format!("run {} has opened writes in {}", live.run, desk.accepted()),
         )
-        .run(live.run));
+        .run(&live.run));
     }
     if live.state != RunState::Aborting {
         // The task stops at its next safe point; the record decides the race with the point of no
         // return.
         desk.halt.send_replace(true);
-        if let Err(error) = desk.actor.turn_back(&call.actor.to_string(), "abort").await {
+        if let Err(error) = desk.actor.turn_back(actor, why).await {
             desk.halt.send_replace(false);
             return Err(error);
         }
@@ -581,7 +593,7 @@ pub(crate) async fn abort(desk: &Arc<Desk>, call: Call) -> Verdict<Run> {
     if !desk.book.is_working() {
         launch(desk, Job::Back, Asked::default(), vec![]);
     }
-    shown(desk)
+    Ok(())
 }
 
 pub(crate) async fn resume(desk: &Arc<Desk>, call: Call) -> Verdict<Run> {

@@ -1,9 +1,9 @@
 //! Lists and explanations: sessions, unknown writes, a statement's verdict.
 
 use writefence_admin::api::{
-    ApiError, Code, ExplainSql, ExplainSqlRequest, ExplainStatement, Moves, Pin, Session,
-    SessionList, SessionState, StragglerKind, Timestamp, UnknownAck, UnknownList, UnknownState,
-    UnknownWrite, Verdict,
+    ApiError, Code, ExplainSql, ExplainSqlRequest, ExplainStatement, Moves, Pin, Replication,
+    ReplicationKind, Session, SessionList, SessionState, StragglerKind, Timestamp, UnknownAck,
+    UnknownList, UnknownState, UnknownWrite, Verdict,
 };
 
 use super::desk::Desk;
@@ -29,7 +29,36 @@ pub(crate) async fn sessions(desk: &Desk) -> SessionList {
     SessionList {
         group: desk.group.name.clone(),
         sessions,
+        replication: replication(desk),
     }
+}
+
+fn replication(desk: &Desk) -> Vec<Replication> {
+    let asides = desk.group.sessions.asides();
+    let shown = asides.iter().filter_map(|aside| {
+        let kind = match aside.kind() {
+            sessions::AsideKind::Console => return None,
+            sessions::AsideKind::Physical => ReplicationKind::Physical,
+            sessions::AsideKind::Logical => ReplicationKind::Logical,
+        };
+        let who = aside.who();
+        let (region, pid) = aside
+            .backend()
+            .map(|(region, pid)| (region.to_string(), pid))
+            .unzip();
+        let since = aside.started().elapsed().unwrap_or_default();
+        Some(Replication {
+            id: aside.id().to_string(),
+            kind,
+            user: who.user.clone(),
+            client: who.client.to_string(),
+            application_name: Some(who.application_name.clone()).filter(|name| !name.is_empty()),
+            region,
+            pid,
+            since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        })
+    });
+    shown.collect()
 }
 
 fn session(view: SessionView) -> Session {
@@ -167,7 +196,7 @@ pub(crate) async fn explain(desk: &Desk, ask: &ExplainSqlRequest) -> ExplainSql 
     let database = ask.database.clone();
     let database = database.unwrap_or_else(|| group.catalogs.usual());
     let eyes = Eyes {
-        policy: group.settings.policy,
+        policy: group.settings.load().policy,
         shelf: look_up(&group.catalogs, &group.targets.accepted(), &database).await,
     };
     let judged = at_length(sql.len(), || {

@@ -106,7 +106,10 @@ impl Front {
                 source: Box::new(source),
             })
         });
-        let pool = Arc::new(Pool::new(tasks.clone(), group.settings.login_timeout));
+        let pool = Arc::new(Pool::new(
+            tasks.clone(),
+            group.settings.load().login_timeout,
+        ));
         let own = group.rules.iter().find(|(at, _)| *at == listener.address);
         let rules = match own {
             Some((_, rules)) => Arc::clone(rules),
@@ -165,7 +168,7 @@ impl Front {
 
     /// What a refused client is told to wait.
     fn retry_after(&self) -> u64 {
-        refuse::jitter(self.group.settings.retry_after)
+        refuse::jitter(self.group.settings.load().retry_after)
     }
 }
 

@@ -3,11 +3,8 @@
 //! While a target cannot be reached the client waits, bounded; a login that the server refuses is
 //! refused to the client in the server's own words.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::startup::{BackendKeyData, NegotiateProtocolVersion, SecretKey};
 use tokio::time::Instant;
 
 use super::auth::Admitted;
@@ -23,13 +20,10 @@ use super::startup::Startup;
 use super::track::Track;
 use crate::gate::{Lane, Phase};
 use crate::group::Group;
-use crate::sessions::SessionState;
+use crate::sessions::{SessionGuard, SessionState};
 use crate::tls::Stream;
 use crate::upstream::Target;
 use crate::upstream::wire::{LoginError, Proof, login, login_through};
-
-/// Protocol 3.0, in full as PostgreSQL's own servers name it: libpq refuses a bare minor version.
-const SPOKEN: i32 = 3 << 16;
 
 /// Pause between attempts to reach a target at login, milliseconds.
 const RETRY_MS: u64 = 50;
@@ -38,27 +32,17 @@ const RETRY_MS: u64 = 50;
 pub(crate) async fn begin(
     group: Arc<Group>,
     mut stream: Stream,
-    client: SocketAddr,
+    handle: SessionGuard,
     startup: Startup,
     admitted: Admitted,
 ) -> Option<Session> {
-    let user = startup.param("user").unwrap_or_default().to_owned();
-    let database = startup
-        .param("database")
-        .filter(|d| !d.is_empty())
-        .unwrap_or(&user)
-        .to_owned();
-    let application = startup
-        .param("application_name")
-        .unwrap_or_default()
-        .to_owned();
-    let handle = group.sessions.enter(&user, &database, &application, client);
     let watch = group.gate.watch();
     let look = group.gate.look(Lane::Sql);
     let targets_seen = group.targets.version();
     let passed_through = admitted.passed_through;
     let who = Arc::new(Who {
-        params: startup.params.clone(),
+        params: group.params.share(startup.params.clone()),
+        minor: startup.spoken(),
         proof: admitted.proof,
     });
     if let Proof::Keys(keys) = &who.proof {
@@ -77,6 +61,10 @@ pub(crate) async fn begin(
     };
     handle.set_backend(Some((server.target.region.clone(), server.pid)));
     handle.set_state(SessionState::Idle);
+    let eyes = Eyes {
+        policy: group.settings.load().policy,
+        shelf: group.catalogs.shelf(handle.database()),
+    };
     let mut session = Session {
         handle,
         watch,
@@ -88,7 +76,7 @@ pub(crate) async fn begin(
         look,
         targets_seen,
         stock_wanted: false,
-        told: Vec::new(),
+        told: Arc::default(),
         careful: true,
         wall: Default::default(),
         virt: Virtual::None,
@@ -117,10 +105,7 @@ pub(crate) async fn begin(
         last_words: None,
         who,
         passed_through,
-        eyes: Eyes {
-            policy: group.settings.policy,
-            shelf: group.catalogs.shelf(&database),
-        },
+        eyes,
         group,
     };
     session.greet(&startup, &server);
@@ -139,14 +124,14 @@ async fn first_login(
     mut through: Option<&mut Stream>,
 ) -> Result<Server, Vec<u8>> {
     let started = Instant::now();
-    let timeout = group.settings.login_timeout;
+    let settings = group.settings.load_full();
     loop {
         let accepted = group.targets.accepted();
         let fenced = group.gate.look(Lane::Sql).phase != Phase::Open;
         let candidate = group.targets.candidate().filter(|_| fenced);
         let mut last = None;
         for target in std::iter::once(accepted).chain(candidate) {
-            let as_whom = login_as(&target, who, timeout);
+            let as_whom = login_as(&target, who, settings.login_timeout);
             let made = match &mut through {
                 Some(client) => login_through(&target.endpoint, &as_whom, *client).await,
                 None => login(&target.endpoint, &as_whom).await,
@@ -154,7 +139,7 @@ async fn first_login(
             match made {
                 Ok(connected) => {
                     group.logins.opened(target.region.as_str(), connected.pid);
-                    return Ok(Server::new(connected, target));
+                    return Ok(Server::new(connected, target, &group.params));
                 }
                 Err(e) => last = Some((target, e)),
             }
@@ -182,14 +167,14 @@ async fn first_login(
             LoginError::Server { .. }
             | LoginError::Unreachable { .. }
             | LoginError::Timeout { .. }
-                if waited < group.settings.reach_timeout => {}
+                if waited < settings.reach_timeout => {}
             _ => return Err(unreached(&target, waited, &e)),
         }
         tokio::time::sleep(std::time::Duration::from_millis(RETRY_MS)).await;
     }
 }
 
-fn unreached(target: &Target, waited: std::time::Duration, e: &LoginError) -> Vec<u8> {
+pub(super) fn unreached(target: &Target, waited: std::time::Duration, e: &LoginError) -> Vec<u8> {
     let mut refusal = Vec::new();
     let region = target.region.as_str();
     let mut report = match e {
@@ -209,28 +194,20 @@ fn unreached(target: &Target, waited: std::time::Duration, e: &LoginError) -> Ve
     refusal
 }
 
-/// What of a startup packet is not spoken here, if anything.
-pub(crate) fn negotiation(out: &mut Vec<u8>, startup: &Startup) {
-    if startup.minor > 0 || !startup.options.is_empty() {
-        let spoken = NegotiateProtocolVersion::new(SPOKEN, startup.options.clone());
-        encode(out, PgWireBackendMessage::NegotiateProtocolVersion(spoken));
-    }
-}
-
 impl Session {
     /// Tells the client that it is logged in, and what the server said of itself.
     fn greet(&mut self, startup: &Startup, server: &Server) {
         if let Ok(pid) = u32::try_from(server.pid) {
             self.handle.set_named(pid);
         }
-        let (id, secret) = (self.handle.named(), self.handle.secret());
+        let (id, key) = (self.handle.named(), self.handle.key().bytes().to_vec());
         let fenced = self.look.phase != Phase::Open;
         let asks =
             |(name, value): &(String, String)| name == VIRTUAL[0] || value.contains(VIRTUAL[0]);
         let own_wish = startup.params.iter().any(asks);
         let out = self.client.queue();
         put(out, b'R', &[&0i32.to_be_bytes()]);
-        for (name, value) in &server.params {
+        for (name, value) in server.params.iter() {
             // While fenced the server's own value may be ours (the barrier's); who reads either
             // variable wants to know whether this is the primary, and through us it is.
             let ours = fenced && !own_wish && VIRTUAL.contains(&name.as_str());
@@ -241,18 +218,7 @@ impl Session {
             }
             parameter(out, name, shown);
         }
-        let id = i32::try_from(id).unwrap_or(0);
-        encode(
-            out,
-            PgWireBackendMessage::BackendKeyData(BackendKeyData::new(id, SecretKey::I32(secret))),
-        );
+        put(out, b'K', &[&id.to_be_bytes(), &key]);
         ready(out, b'I');
-    }
-}
-
-fn encode(out: &mut Vec<u8>, message: PgWireBackendMessage) {
-    let mut buf = bytes::BytesMut::new();
-    if message.encode(&mut buf).is_ok() {
-        out.extend_from_slice(&buf);
     }
 }

@@ -258,8 +258,8 @@ impl Session {
         Fence {
             group: &self.group.name,
             epoch: self.look.epoch,
-            sqlstate: self.group.settings.sqlstate,
-            retry_after: self.group.settings.retry_after,
+            sqlstate: self.group.settings.load().sqlstate,
+            retry_after: self.group.settings.load().retry_after,
         }
     }
 

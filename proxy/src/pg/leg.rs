@@ -19,9 +19,6 @@ use crate::tls::Stream;
 /// 64 KiB the socket buffer seldom holds more.
 pub(crate) const SCRATCH: usize = 64 * 1024;
 
-/// Buffers of a session are given back when they are empty and larger than this.
-const KEEP: usize = 1024;
-
 thread_local! {
     static SCRATCH_AREA: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
 }
@@ -193,7 +190,9 @@ fn poll_into(
 }
 
 fn empty(buf: &mut Vec<u8>) {
-    if buf.capacity() > KEEP && buf.is_empty() {
+    // Given back at once: in a steady conversation nothing is kept here, and thousands of sessions in
+    // rest would each keep their greeting's room.
+    if buf.is_empty() {
         *buf = Vec::new();
     }
 }

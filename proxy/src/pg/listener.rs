@@ -13,14 +13,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::auth::{Admitted, Denied, Peer, admit};
-use super::begin::{begin, negotiation};
+use super::begin::begin;
 use super::door::Door;
 use super::message::Report;
 use super::negotiate::{Line, hello};
-use super::refuse;
 use super::startup::{Hello, HelloError, Startup};
+use super::{console, refuse, replication};
 use crate::group::Group;
+use crate::sessions::{Full, Key, Who};
 use crate::tls::Stream;
+use crate::upstream::wire::set_times;
 
 /// After an error of accept (out of file descriptors, mostly) the loop waits this long, so that it
 /// neither spins nor gives up.
@@ -66,19 +68,20 @@ pub async fn serve(
 }
 
 async fn connection(group: Arc<Group>, door: Arc<Door>, stream: TcpStream, client: SocketAddr) {
-    // Without it small answers would wait for the client's delayed acknowledgements.
-    let _ = stream.set_nodelay(true);
+    let settings = group.settings.load_full();
+    // A socket that takes no options is broken, which the first read tells.
+    let _ = set_times(&stream, &settings.tcp);
+    let within = settings.startup_timeout;
+    drop(settings);
     let mut line = Line {
         stream: Some(Stream::Plain(stream)),
         end_point: None,
     };
-    match hello(&mut line, &door, group.settings.startup_timeout).await {
+    match Box::pin(hello(&mut line, &door, within)).await {
         Ok(Hello::Session(startup)) => session(group, door, line, client, startup).await,
         Ok(Hello::Cancel { id, secret }) => {
             // PostgreSQL closes a cancel connection without an answer, whatever the key.
-            if let Some(session) = group.sessions.by_key(id, secret) {
-                session.ask_cancel();
-            }
+            group.sessions.cancel(id, &secret);
         }
         Ok(Hello::Nothing) | Err(HelloError::Io(_)) => {}
         Err(e) => {
@@ -115,34 +118,55 @@ async fn session(
     else {
         return;
     };
-    if group.sessions.len() >= group.settings.sessions {
-        group
-            .sessions
-            .totals
-            .refused
-            .fetch_add(1, Ordering::Relaxed);
-        let message = format!(
-            "sorry, too many clients already: limits.sessions is {}",
-            group.settings.sessions
-        );
-        say(&mut stream, &refuse::refused("53300", message, None)).await;
-        return;
+    let who = who(&startup, client);
+    let console = console::is_meant(&group.settings.load().console, &who.database);
+    // Counted before anybody is asked for a password, and a second time where it is added.
+    let sessions = group.settings.load().sessions;
+    if !console && group.sessions.len() + group.sessions.replicating() >= sessions.all {
+        return refuse_full(&group, &mut stream, Full::All(sessions.all), &who).await;
     }
-    if startup
-        .param("replication")
-        .is_some_and(|v| !matches!(v, "false" | "off" | "no" | "0"))
-    {
-        let message = "replication connections are not in this version of writefence".to_owned();
-        let hint = Some("Connect the standby or the subscriber to its server directly.".to_owned());
-        say(&mut stream, &refuse::refused("0A000", message, hint)).await;
-        return;
-    }
-    let Some(admitted) = admitted(&group, &door, &mut stream, end_point, client, &startup).await
-    else {
+    // Boxed one by one: a session in rest keeps none of what its beginning needed.
+    let asking = admitted(&group, &door, &mut stream, end_point, client, &startup);
+    let Some(admitted) = Box::pin(asking).await else {
         return;
     };
-    if let Some(session) = begin(group, stream, client, startup, admitted).await {
-        Box::pin(session.run()).await;
+    if console {
+        let known = !admitted.passed_through;
+        let serving = console::serve(group, stream, who, startup.spoken(), known);
+        return Box::pin(serving).await;
+    }
+    if let Some(kind) = replication::kind(&startup) {
+        let serving = replication::serve(group, stream, who, kind, startup, admitted);
+        return Box::pin(serving).await;
+    }
+    let key = Key::new(startup.spoken());
+    match group.sessions.enter(who.clone(), key, sessions) {
+        Ok(handle) => {
+            let beginning = begin(group, stream, handle, startup, admitted);
+            if let Some(session) = Box::pin(beginning).await {
+                Box::pin(session.run()).await;
+            }
+        }
+        Err(full) => refuse_full(&group, &mut stream, full, &who).await,
+    }
+}
+
+async fn refuse_full(group: &Group, stream: &mut Stream, full: Full, who: &Who) {
+    let totals = &group.sessions.totals;
+    totals.refused.fetch_add(1, Ordering::Relaxed);
+    say(stream, &refuse::full(full, who)).await;
+}
+
+fn who(startup: &Startup, client: SocketAddr) -> Who {
+    let text = |name| startup.param(name).unwrap_or_default().to_owned();
+    let user = text("user");
+    Who {
+        database: Some(text("database"))
+            .filter(|database| !database.is_empty())
+            .unwrap_or_else(|| user.clone()),
+        user,
+        application_name: text("application_name"),
+        client,
     }
 }
 
@@ -161,7 +185,7 @@ async fn admitted(
         end_point: end_point.as_deref(),
         certificate: certificate.as_deref(),
     };
-    let within = group.settings.startup_timeout;
+    let within = group.settings.load().startup_timeout;
     let found = async {
         negotiated(stream, startup).await?;
         admit(door, &group.targets, stream, peer, startup).await
@@ -193,17 +217,15 @@ async fn admitted(
 
 /// Tells a client what of its startup packet is not spoken; it expects that before anything else.
 async fn negotiated(stream: &mut Stream, startup: &Startup) -> std::io::Result<()> {
-    let mut out = Vec::new();
-    negotiation(&mut out, startup);
-    if out.is_empty() {
+    let Some(out) = startup.negotiation() else {
         return Ok(());
-    }
+    };
     stream.write_all(&out).await?;
     stream.flush().await
 }
 
 /// Tells a client why it is not served, and gives it a moment to read it.
-async fn say(stream: &mut Stream, report: &Report) {
+pub(super) async fn say(stream: &mut Stream, report: &Report) {
     let mut out = Vec::new();
     report.error(&mut out);
     let sent = async {

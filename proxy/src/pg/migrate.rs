@@ -45,7 +45,7 @@ impl Session {
 
     /// Parameters as the client was last told them, also while there is no server.
     fn told_parameters(&self) -> &[(String, String)] {
-        self.server.as_ref().map_or(&self.told, |s| &s.params)
+        self.server.as_ref().map_or(&*self.told, |s| &*s.params)
     }
 
     /// Texts that can be explained: single statements that read or write rows.
@@ -137,7 +137,7 @@ impl Session {
             let waited = started.elapsed();
             let look = self.group.gate.look(Lane::Sql);
             let fenced = look.phase != Phase::Open && self.permit.is_none();
-            if waited >= self.group.settings.reach_timeout || fenced {
+            if waited >= self.group.settings.load().reach_timeout || fenced {
                 let report = refuse::unreachable(region.as_str(), waited, &e.chain());
                 return self.without_server(&report).await;
             }
@@ -211,6 +211,7 @@ impl Session {
         self.eyes.policy.temporaries = false;
         self.handle.set_walled(false);
         self.handle.set_ahead(None, 0);
+        self.handle.set_close_needed(false);
         self.last_words = None;
         self.track.moved();
         self.refused = None;
@@ -221,8 +222,8 @@ impl Session {
             .set_backend(Some((new.target.region.clone(), new.pid)));
         self.track.reported = new.reading();
         let lost = std::mem::take(&mut self.told);
-        let told = old.as_ref().map_or(&lost, |o| &o.params);
-        for (name, value) in &new.params {
+        let told = old.as_ref().map_or(&*lost, |o| &*o.params);
+        for (name, value) in new.params.iter() {
             let known = told.iter().any(|(n, v)| n == name && v == value);
             if !known && !VIRTUAL.contains(&name.as_str()) {
                 parameter(self.client.queue(), name, value);

@@ -114,6 +114,7 @@ impl Session {
     /// A ReadyForQuery came.
     pub(crate) fn see_ready(&mut self, frame: &[u8]) -> Seen {
         let status = frame.get(HEADER).copied().unwrap_or(b'I');
+        self.handle.meter().answered();
         let failed = self.track.failing();
         if self.kept.wrap == Wrap::Around {
             // For the client, and for all that is tracked, there is no transaction.

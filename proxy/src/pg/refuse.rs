@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::message::Report;
 use super::startup::HelloError;
 use crate::gate::Epoch;
+use crate::sessions::{Full, Who};
 
 /// Who refuses, and with what.
 #[derive(Clone, Debug)]
@@ -213,4 +214,51 @@ pub(crate) fn refused(sqlstate: &str, message: String, hint: Option<String>) -> 
         detail: None,
         hint,
     }
+}
+
+/// The client's message is larger than one may be.
+pub(crate) fn too_large(bytes: usize, most: usize) -> Report {
+    refused(
+        "54000",
+        format!("a message of {bytes} bytes is larger than limits.message, which is {most}"),
+        Some("Not executed. Send it in parts, or have the limit raised.".into()),
+    )
+}
+
+/// It said nothing for too long.
+pub(crate) fn idle(limit: Duration, in_transaction: bool) -> Report {
+    let (sqlstate, what, key) = match in_transaction {
+        true => (
+            "25P03",
+            "idle-in-transaction timeout",
+            "idle_in_transaction_timeout",
+        ),
+        false => ("57P05", "idle-session timeout", "idle_timeout"),
+    };
+    Report {
+        detail: Some(format!("limits.{key} is {} ms.", limit.as_millis())),
+        ..refused(
+            sqlstate,
+            format!("terminating connection due to {what}"),
+            None,
+        )
+    }
+}
+
+/// There are as many sessions as there may be.
+pub(crate) fn full(full: Full, who: &Who) -> Report {
+    let message = match full {
+        Full::All(most) => {
+            format!("sorry, too many clients already: limits.sessions is {most}")
+        }
+        Full::User(most) => format!(
+            "too many connections for role \"{}\": limits.sessions_per_user is {most}",
+            who.user
+        ),
+        Full::Database(most) => format!(
+            "too many connections for database \"{}\": limits.sessions_per_database is {most}",
+            who.database
+        ),
+    };
+    refused("53300", message, None)
 }

@@ -50,6 +50,8 @@ pub(crate) enum Turn {
     ClientGone,
     ServerGone(String),
     Offence(String),
+    /// A message of the client's has more bytes than one may have.
+    TooLarge(usize),
 }
 
 impl Session {
@@ -149,6 +151,7 @@ impl Session {
                     }
                     Poll::Ready(Err(e)) => Some(Some(Turn::ServerGone(e.to_string()))),
                     Poll::Ready(Ok(n)) => {
+                        self.handle.meter().sent(n);
                         Some(self.take_server(cx, scratch.get(..n).unwrap_or_default()))
                     }
                 }
@@ -334,6 +337,7 @@ impl Session {
                 Ok(0) | Err(_) => return Poll::Ready(Some(Turn::ClientGone)),
                 Ok(n) => n,
             };
+            self.handle.meter().received(n);
             let fresh = scratch.get(..n).unwrap_or_default();
             if !self.client.inbox.is_empty() {
                 self.client.inbox.extend_from_slice(fresh);
@@ -353,7 +357,7 @@ impl Session {
             || self.cancelling.is_some()
             || self.track.is_full()
             || self.careful
-            || self.group.settings.track_xid
+            || self.group.settings.load().track_xid
     }
 
     /// Looks at messages of the client and sends them on; returns how many bytes are done with.
@@ -376,6 +380,10 @@ impl Session {
             if !is_client_tag(h.tag) {
                 let e = super::frame::FrameError::UnknownTag(h.tag);
                 return (at, Some(Turn::Offence(e.to_string())));
+            }
+            // Read only where it can matter: the bound is never below this.
+            if h.total > SCRATCH && h.total > self.group.settings.load().message {
+                return (at, Some(Turn::TooLarge(h.total)));
             }
             if h.tag == b'X' {
                 turn = Some(Turn::ClientGone);

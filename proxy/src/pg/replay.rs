@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::frame::put;
 use super::message::query;
+use super::params::Pairs;
 use super::server::Server;
 use super::track::{Prepared, set_config};
 use crate::group::Group;
@@ -112,7 +113,10 @@ const DUPLICATE: &str = "42P05";
 #[derive(Debug)]
 pub(crate) struct Who {
     /// Its startup parameters, as they are sent upstream.
-    pub(crate) params: Vec<(String, String)>,
+    pub(crate) params: Arc<Pairs>,
+    /// The protocol's minor version that it speaks: asked for upstream too, where the server may
+    /// speak a lower one.
+    pub(crate) minor: u16,
     /// What its own login left behind.
     pub(crate) proof: Proof,
 }
@@ -127,7 +131,7 @@ impl Who {
 /// How a session logs in: the client's parameters, and our user where the target names one. A
 /// password that is configured for the server goes before what the client's login left.
 pub(crate) fn login_as(target: &Target, who: &Who, timeout: Duration) -> Login {
-    let mut params = who.params.clone();
+    let mut params = who.params.to_vec();
     let client = who.param("user").unwrap_or_default();
     // The database of a client that names none is its user's; that must not change.
     let database = who.param("database").filter(|d| !d.is_empty());
@@ -148,6 +152,7 @@ pub(crate) fn login_as(target: &Target, who: &Who, timeout: Duration) -> Login {
     };
     Login {
         params,
+        minor: who.minor,
         proof,
         timeout,
     }
@@ -172,7 +177,8 @@ pub(crate) async fn prepare(
     } else {
         None
     };
-    let as_whom = login_as(&target, &who, group.settings.login_timeout);
+    let timeout = group.settings.load().login_timeout;
+    let as_whom = login_as(&target, &who, timeout);
     let connected = login(&target.endpoint, &as_whom).await.inspect_err(|_| {
         group
             .sessions
@@ -181,7 +187,7 @@ pub(crate) async fn prepare(
             .fetch_add(1, Ordering::Relaxed);
     })?;
     group.logins.opened(target.region.as_str(), connected.pid);
-    let mut server = Server::new(connected, target);
+    let mut server = Server::new(connected, target, &group.params);
     let whole = replay(&mut server, &state).await?;
     warm_up(&mut server, &state).await?;
     Ok(Ready {

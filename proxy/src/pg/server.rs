@@ -3,11 +3,13 @@
 //! It knows which target it was made for (`serial`) and what the server said about itself at login.
 
 use std::io;
+use std::sync::Arc;
 
 use super::classify::Reading;
 use super::frame::HEADER;
 use super::leg::Leg;
 use super::message::{body, parameter_of, report_field};
+use super::params::{Pairs, Params};
 use crate::upstream::wire::Connected;
 use crate::upstream::{Endpoint, Target};
 
@@ -17,11 +19,11 @@ const ANSWER: usize = 1024 * 1024;
 /// One login upstream.
 pub(crate) struct Server {
     pub(crate) leg: Leg,
-    pub(crate) target: std::sync::Arc<Target>,
+    pub(crate) target: Arc<Target>,
     pub(crate) pid: i32,
     pub(crate) secret: Vec<u8>,
     /// Last known ParameterStatus values, as the server has them.
-    pub(crate) params: Vec<(String, String)>,
+    pub(crate) params: Arc<Pairs>,
 }
 
 /// What came back from a question of our own.
@@ -38,13 +40,13 @@ pub(crate) struct Answer {
 }
 
 impl Server {
-    pub(crate) fn new(connected: Connected, target: std::sync::Arc<Target>) -> Self {
+    pub(crate) fn new(connected: Connected, target: Arc<Target>, known: &Params) -> Self {
         Self {
             leg: Leg::new(connected.stream),
             target,
             pid: connected.pid,
             secret: connected.secret,
-            params: connected.params,
+            params: known.share(connected.params),
         }
     }
 
@@ -55,9 +57,14 @@ impl Server {
 
     /// Notes a changed parameter.
     pub(crate) fn note(&mut self, name: &str, value: &str) {
-        match self.params.iter_mut().find(|(n, _)| n == name) {
+        if self.param(name) == Some(value) {
+            return;
+        }
+        // From here on the list is this session's own.
+        let params = Arc::make_mut(&mut self.params);
+        match params.iter_mut().find(|(n, _)| n == name) {
             Some((_, v)) => value.clone_into(v),
-            None => self.params.push((name.to_owned(), value.to_owned())),
+            None => params.push((name.to_owned(), value.to_owned())),
         }
     }
 

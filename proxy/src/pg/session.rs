@@ -12,11 +12,12 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
-use super::classify::Eyes;
+use super::classify::{Eyes, Policy};
 use super::kept::{Kept, Wrap};
 use super::leg::Leg;
 use super::message::Report;
 use super::orphan::Orphan;
+use super::params::Pairs;
 use super::refuse;
 use super::relay::Turn;
 use super::replay::{MoveError, Ready, Who};
@@ -81,7 +82,7 @@ pub(crate) struct Session {
     /// A candidate was named: the server is to be asked what the session has.
     pub(crate) stock_wanted: bool,
     /// Parameters as the client was last told them, while there is no server to know them.
-    pub(crate) told: Vec<(String, String)>,
+    pub(crate) told: Arc<Pairs>,
     /// Every group has to be judged: the gate is not simply open, or the server is not the target.
     pub(crate) careful: bool,
     pub(crate) wall: Wall,
@@ -133,11 +134,12 @@ impl Session {
     pub(crate) async fn run(mut self) {
         let end = loop {
             let turn = poll_fn(|cx| self.poll_relay(cx)).await;
-            if let Err(end) = self.take(turn).await {
+            // Boxed: what a turn needs while it lasts would otherwise be kept by every session in rest.
+            if let Err(end) = Box::pin(self.take(turn)).await {
                 break end;
             }
         };
-        self.finish(end).await;
+        Box::pin(self.finish(end)).await;
     }
 
     async fn take(&mut self, turn: Turn) -> Result<(), End> {
@@ -168,6 +170,10 @@ impl Session {
             Turn::Misjudged => self.on_misjudged().await,
             Turn::ClientGone => self.on_client_gone().await,
             Turn::ServerGone(why) => self.on_server_gone(&why).await,
+            Turn::TooLarge(bytes) => {
+                let most = self.group.settings.load().message;
+                Err(End::told(refuse::too_large(bytes, most)))
+            }
             Turn::Offence(what) => {
                 let totals = &self.group.sessions.totals;
                 totals
@@ -182,6 +188,10 @@ impl Session {
     async fn on_phase(&mut self) -> Result<(), End> {
         let before = self.look;
         self.look = self.group.gate.look(Lane::Sql);
+        self.eyes.policy = Policy {
+            temporaries: self.eyes.policy.temporaries,
+            ..self.group.settings.load().policy
+        };
         let version = self.group.targets.version();
         if version != self.targets_seen {
             self.track.watched = self.group.targets.candidate().is_some();
@@ -294,6 +304,9 @@ impl Session {
         if self.handle.take_give_up() && self.permit.is_some() && self.server.is_some() {
             return self.on_server_gone("it was given up").await;
         }
+        for why in self.handle.take_quits() {
+            self.on_quit(why).await?;
+        }
         if self.handle.take_force() {
             return self.undo().await;
         }
@@ -321,7 +334,7 @@ impl Session {
         let Some(server) = &self.server else { return };
         let (endpoint, pid, secret) =
             (server.endpoint().clone(), server.pid, server.secret.clone());
-        let timeout = self.group.settings.login_timeout;
+        let timeout = self.group.settings.load().login_timeout;
         self.cancelling = Some(tokio::spawn(async move {
             // The server closes this connection once the signal is sent. No further statement
             // is sent before that, so the cancel cannot hit a later one.

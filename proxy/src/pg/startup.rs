@@ -6,6 +6,9 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::startup::NegotiateProtocolVersion;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -27,7 +30,7 @@ pub(crate) enum Hello {
     Session(Startup),
     Cancel {
         id: u32,
-        secret: i32,
+        secret: Vec<u8>,
     },
     /// It connected and left; load balancers do that to see whether somebody listens.
     Nothing,
@@ -36,7 +39,7 @@ pub(crate) enum Hello {
 /// A startup packet.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Startup {
-    /// Protocol minor version asked for; 0 is spoken.
+    /// Protocol minor version asked for.
     pub(crate) minor: u16,
     /// Parameters in order, without protocol options.
     pub(crate) params: Vec<(String, String)>,
@@ -44,7 +47,31 @@ pub(crate) struct Startup {
     pub(crate) options: Vec<String>,
 }
 
+/// The newest minor version spoken, in full as PostgreSQL's own servers name it: libpq refuses a
+/// bare minor version.
+const NEWEST: u16 = 2;
+
 impl Startup {
+    /// The minor version that is spoken with this client.
+    pub(crate) fn spoken(&self) -> u16 {
+        self.minor.min(NEWEST)
+    }
+
+    /// What a client has to hear before anything else if it asked for what is not spoken here: the
+    /// version that is, and the options that are not known.
+    pub(crate) fn negotiation(&self) -> Option<Vec<u8>> {
+        if self.minor <= NEWEST && self.options.is_empty() {
+            return None;
+        }
+        let version = (3 << 16) | i32::from(self.spoken());
+        let message = NegotiateProtocolVersion::new(version, self.options.clone());
+        let mut out = BytesMut::new();
+        PgWireBackendMessage::NegotiateProtocolVersion(message)
+            .encode(&mut out)
+            .ok()?;
+        Some(out.to_vec())
+    }
+
     pub(crate) fn param(&self, name: &str) -> Option<&str> {
         self.params
             .iter()
@@ -150,16 +177,19 @@ where
     }
 }
 
+/// Bytes of a cancel key's secret: four in protocol 3.0, up to 256 since 3.2.
+const SECRET: std::ops::RangeInclusive<usize> = 4..=256;
+
 fn cancel(body: &[u8]) -> Result<Hello, HelloError> {
-    let key = body.first_chunk::<8>().filter(|_| body.len() == 8);
-    let Some([a, b, c, d, e, f, g, h]) = key else {
-        return Err(HelloError::Malformed("a cancel key of 8 bytes is expected"));
-    };
-    let id = u32::from_be_bytes([*a, *b, *c, *d]);
-    Ok(Hello::Cancel {
-        id,
-        secret: i32::from_be_bytes([*e, *f, *g, *h]),
-    })
+    match body.split_first_chunk::<4>() {
+        Some((id, secret)) if SECRET.contains(&secret.len()) => Ok(Hello::Cancel {
+            id: u32::from_be_bytes(*id),
+            secret: secret.to_vec(),
+        }),
+        Some(_) | None => Err(HelloError::Malformed(
+            "a cancel key has 4 to 256 bytes behind its number",
+        )),
+    }
 }
 
 fn startup(version: u32, body: &[u8]) -> Result<Startup, HelloError> {
@@ -210,6 +240,26 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_told_the_newest_version_when_it_asks_for_a_newer_one_or_unknown_options() {
+        let ask = |minor: u32, body: &[u8]| {
+            let found = startup(0x0003_0000 | minor, body).expect("valid");
+            (found.spoken(), found.negotiation())
+        };
+        let plain = b"user\0ann\0\0";
+        assert_eq!(ask(0, plain), (0, None));
+        assert_eq!(ask(2, plain), (2, None));
+        let grease = b"user\0ann\0_pq_.test_protocol_negotiation\0\0\0";
+        let (spoken, told) = ask(9999, grease);
+        let mut expected = b"v\0\0\0\x2d\0\x03\0\x02\0\0\0\x01".to_vec();
+        expected.extend_from_slice(b"_pq_.test_protocol_negotiation\0");
+        expected[4] = u8::try_from(expected.len() - 1).expect("short");
+        assert_eq!((spoken, told), (2, Some(expected)));
+        let (spoken, told) = ask(0, grease);
+        assert_eq!(spoken, 0);
+        assert!(told.expect("an unknown option").get(5..9) == Some(&[0, 3, 0, 0]));
+    }
+
+    #[test]
     fn garbage_is_named_and_never_panics() {
         for body in [
             &b""[..],
@@ -228,6 +278,14 @@ mod tests {
             startup(0x0002_0000, b"\0"),
             Err(HelloError::Version(2, 0))
         ));
-        assert!(matches!(cancel(b"1234567"), Err(HelloError::Malformed(_))));
+        for length in [0, 7, 261] {
+            assert!(matches!(
+                cancel(&vec![7; length]),
+                Err(HelloError::Malformed(_))
+            ));
+        }
+        for length in [8, 36, 260] {
+            assert!(matches!(cancel(&vec![7; length]), Ok(Hello::Cancel { .. })));
+        }
     }
 }

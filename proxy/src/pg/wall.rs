@@ -254,7 +254,7 @@ impl Session {
             return Ok(None);
         };
         let asked = tokio::time::timeout(
-            self.group.settings.login_timeout,
+            self.group.settings.load().login_timeout,
             server.ask(messages, readies),
         );
         let answer = match asked.await {

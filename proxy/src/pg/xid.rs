@@ -44,7 +44,7 @@ impl Session {
     /// The group that begins with this message ends the transaction, and its id is still to be
     /// asked for.
     pub(crate) fn wants_xid(&self, message: &[u8]) -> bool {
-        self.group.settings.track_xid
+        self.group.settings.load().track_xid
             && self.track.tx == Tx::Open
             && self.xid == Xid::NotAsked
             && !self.track.unsynced()

@@ -4,7 +4,10 @@
 //! itself, in atomics on the busy path and behind a lock where a change is rare. Nothing here
 //! decides anything: the gate's count is the truth for a drain, this registry tells who is behind it.
 
+mod aside;
+mod key;
 mod moves;
+mod traffic;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,10 +18,14 @@ use std::time::{Duration, SystemTime};
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
+pub use aside::{Aside, AsideGuard, AsideKind, Asked, Who};
+pub use key::Key;
 pub use moves::{Moves, Pin};
+pub use traffic::Traffic;
 
 use crate::upstream::Region;
 use moves::Rounds;
+use traffic::{Meter, Past, Periods};
 
 /// What a session is doing, as told to operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +118,48 @@ pub struct SessionView {
     pub digest: Option<String>,
     /// When the client connected.
     pub started: SystemTime,
+    /// What it has sent and was sent.
+    pub traffic: Traffic,
+    /// It was there when a RECONNECT was asked for, and is still logged in as then.
+    pub close_needed: bool,
+}
+
+/// Why a session is ended whatever it is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Quit {
+    /// The console's KILL.
+    Killed = 1,
+    /// It said nothing for too long, outside of a transaction.
+    Idle = 2,
+    /// The same, inside of one.
+    IdleInTransaction = 4,
+}
+
+impl Quit {
+    const ALL: [Self; 3] = [Self::Killed, Self::Idle, Self::IdleInTransaction];
+}
+
+/// Bounds of the registry.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// All sessions, replication included.
+    pub all: usize,
+    /// Those of one user; 0: no bound.
+    pub per_user: usize,
+    /// Those in one database; 0: no bound.
+    pub per_database: usize,
+}
+
+/// Which bound a newcomer has met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// That of all.
+    All(usize),
+    /// That of its user.
+    User(usize),
+    /// That of its database.
+    Database(usize),
 }
 
 #[derive(Default)]
@@ -127,7 +176,7 @@ pub struct SessionHandle {
     id: u32,
     /// The process id in its cancel key.
     named: AtomicU32,
-    secret: i32,
+    cancel_key: Key,
     user: String,
     database: String,
     application_name: String,
@@ -145,7 +194,10 @@ pub struct SessionHandle {
     end: AtomicBool,
     force: AtomicBool,
     give_up: AtomicBool,
+    quit: AtomicU8,
+    close_needed: AtomicBool,
     ended: AtomicU64,
+    meter: Meter,
     rounds: Rounds,
     told: Mutex<Told>,
     waker: AtomicWaker,
@@ -157,9 +209,9 @@ impl SessionHandle {
         self.id
     }
 
-    /// The secret of its cancel key.
-    pub fn secret(&self) -> i32 {
-        self.secret
+    /// Its cancel key.
+    pub fn key(&self) -> &Key {
+        &self.cancel_key
     }
 
     /// Names it, in its cancel key, by the process id of its first login upstream. Clients compare
@@ -265,9 +317,34 @@ impl SessionHandle {
         self.waker.wake();
     }
 
-    /// True when one of the two was asked for and not yet taken.
+    /// True when one of the three was asked for and not yet taken.
     pub fn pressed(&self) -> bool {
-        self.force.load(Ordering::Relaxed) || self.give_up.load(Ordering::Relaxed)
+        self.force.load(Ordering::Relaxed)
+            || self.give_up.load(Ordering::Relaxed)
+            || self.quit.load(Ordering::Relaxed) != 0
+    }
+
+    /// Asks for the session to end whatever it is doing; what it has in flight is waited for.
+    pub fn ask_quit(&self, why: Quit) {
+        self.quit.fetch_or(why as u8, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    /// Takes the wishes for the end.
+    pub fn take_quits(&self) -> impl Iterator<Item = Quit> + use<> {
+        let asked = self.quit.swap(0, Ordering::SeqCst);
+        let all = Quit::ALL.into_iter();
+        all.filter(move |why| asked & *why as u8 != 0)
+    }
+
+    /// A RECONNECT was asked for: its login is to be another, when it can.
+    pub fn set_close_needed(&self, needed: bool) {
+        self.close_needed.store(needed, Ordering::Relaxed);
+    }
+
+    /// Counts what came from the client and what went to it.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// Takes a wish for what keeps a drain waiting to be undone.
@@ -334,6 +411,8 @@ impl SessionHandle {
             unanswered: self.rounds.open(),
             digest: told.digest.clone(),
             started: self.started,
+            traffic: self.traffic(),
+            close_needed: self.close_needed.load(Ordering::Relaxed),
         }
     }
 }
@@ -384,6 +463,9 @@ pub struct Sessions {
     /// Rounds of questions how sessions would move.
     round: AtomicU64,
     live: Mutex<HashMap<u32, Arc<SessionHandle>>>,
+    asides: aside::Asides,
+    past: Past,
+    periods: Periods,
     /// Totals for metrics.
     pub totals: SessionTotals,
 }
@@ -395,6 +477,9 @@ impl Default for Sessions {
             next: AtomicU32::new(rand::random::<u32>() >> 2),
             round: AtomicU64::new(0),
             live: Mutex::default(),
+            asides: aside::Asides::default(),
+            past: Past::default(),
+            periods: Periods::default(),
             totals: SessionTotals::default(),
         }
     }
@@ -402,28 +487,38 @@ impl Default for Sessions {
 
 impl Sessions {
     /// Adds a session; the guard removes it when it ends.
+    ///
+    /// # Errors
+    /// There are as many as there may be. Counted under the lock that adds, so that a crowd of
+    /// newcomers is held to the bound too.
     pub fn enter(
         self: &Arc<Self>,
-        user: &str,
-        database: &str,
-        application_name: &str,
-        client: SocketAddr,
-    ) -> SessionGuard {
-        self.totals.started.fetch_add(1, Ordering::Relaxed);
+        who: Who,
+        key: Key,
+        bounds: Bounds,
+    ) -> Result<SessionGuard, Full> {
         let mut live = self.live();
+        check(&live, self.asides.replicating(), &who, bounds)?;
+        self.totals.started.fetch_add(1, Ordering::Relaxed);
         let id = loop {
-            let id = self.next.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
-            if id != 0 && !live.contains_key(&id) {
+            let id = self.number();
+            if id != 0 && !live.contains_key(&id) && !self.asides.has(id) {
                 break id;
             }
         };
+        let Who {
+            user,
+            database,
+            application_name,
+            client,
+        } = who;
         let handle = Arc::new(SessionHandle {
             id,
             named: AtomicU32::new(id),
-            secret: rand::random(),
-            user: user.to_owned(),
-            database: database.to_owned(),
-            application_name: application_name.to_owned(),
+            cancel_key: key,
+            user,
+            database,
+            application_name,
             client,
             started: SystemTime::now(),
             born: Instant::now(),
@@ -437,26 +532,39 @@ impl Sessions {
             end: AtomicBool::new(false),
             force: AtomicBool::new(false),
             give_up: AtomicBool::new(false),
+            quit: AtomicU8::new(0),
+            close_needed: AtomicBool::new(false),
+            meter: Meter::default(),
             ended: AtomicU64::new(0),
             rounds: Rounds::default(),
             told: Mutex::default(),
             waker: AtomicWaker::new(),
         });
         live.insert(id, Arc::clone(&handle));
-        SessionGuard {
+        Ok(SessionGuard {
             handle,
             sessions: Arc::clone(self),
-        }
+        })
     }
 
-    /// The session a cancel key names, if the secret is right. Sessions that were moved have the
-    /// process id of a server that may meanwhile be another's: only both together name one.
-    pub fn by_key(&self, named: u32, secret: i32) -> Option<Arc<SessionHandle>> {
-        let live = self.live();
-        let mut found = live.values();
-        found
-            .find(|s| s.named() == named && s.secret == secret)
-            .cloned()
+    fn number(&self) -> u32 {
+        self.next.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff
+    }
+
+    /// Has whoever this key belongs to cancel what it does. A wrong key does nothing. Sessions that
+    /// were moved have the process id of a server that may meanwhile be another's: only both
+    /// together name one.
+    pub fn cancel(&self, id: u32, secret: &[u8]) {
+        let session = self
+            .live()
+            .values()
+            .find(|s| s.named() == id && s.cancel_key.is(secret))
+            .cloned();
+        if let Some(session) = session {
+            session.ask_cancel();
+        } else if let Some(aside) = self.asides.find(id, secret) {
+            aside.ask_cancel();
+        }
     }
 
     /// Has every session look again at what it waits for.
@@ -467,6 +575,11 @@ impl Sessions {
     /// The session with this number.
     pub fn by_id(&self, id: u32) -> Option<Arc<SessionHandle>> {
         self.live().get(&id).cloned()
+    }
+
+    /// Every session.
+    pub fn all(&self) -> Vec<Arc<SessionHandle>> {
+        self.handles()
     }
 
     /// Every session, as shown to people, by number.
@@ -543,9 +656,9 @@ impl Sessions {
         self.live().len()
     }
 
-    /// True when there is none.
+    /// True when there is none, nor anything else that is connected.
     pub fn is_empty(&self) -> bool {
-        self.live().is_empty()
+        self.live().is_empty() && self.asides.is_empty()
     }
 
     /// Has a session undo what keeps a drain waiting.
@@ -562,10 +675,19 @@ impl Sessions {
         }
     }
 
+    /// Asks a session to end whatever it is doing; false: there is none of this number.
+    pub fn quit(&self, id: u32, why: Quit) -> bool {
+        let session = self.by_id(id);
+        session.inspect(|s| s.ask_quit(why)).is_some()
+    }
+
     /// Asks every session to end.
     pub fn end_all(&self) {
         for s in self.handles() {
             s.ask_end();
+        }
+        for aside in self.asides.all() {
+            aside.ask_end("the daemon is being stopped");
         }
     }
 
@@ -576,6 +698,26 @@ impl Sessions {
     fn live(&self) -> MutexGuard<'_, HashMap<u32, Arc<SessionHandle>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn check(
+    live: &HashMap<u32, Arc<SessionHandle>>,
+    replicating: usize,
+    who: &Who,
+    bounds: Bounds,
+) -> Result<(), Full> {
+    if live.len() + replicating >= bounds.all {
+        return Err(Full::All(bounds.all));
+    }
+    // Counted only where there is a bound: the registry knows no indexes.
+    let of = |same: &dyn Fn(&SessionHandle) -> bool| live.values().filter(|s| same(s)).count();
+    if bounds.per_user > 0 && of(&|s| s.user == who.user) >= bounds.per_user {
+        return Err(Full::User(bounds.per_user));
+    }
+    if bounds.per_database > 0 && of(&|s| s.database == who.database) >= bounds.per_database {
+        return Err(Full::Database(bounds.per_database));
+    }
+    Ok(())
 }
 
 /// A session's place in the registry.
@@ -601,5 +743,8 @@ impl SessionGuard {
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.sessions.live().remove(&self.handle.id);
+        self.sessions
+            .past
+            .add(&self.handle.database, self.handle.traffic());
     }
 }

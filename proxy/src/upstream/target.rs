@@ -5,9 +5,11 @@
 //! in `repoint`.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use writefence_config::{Password, Secret};
+use arc_swap::ArcSwap;
+use writefence_config::{Password, Secret, Tcp};
 
 use super::{Link, Lsn, Timeline};
 
@@ -33,8 +35,12 @@ impl fmt::Display for Region {
     }
 }
 
-/// Where a server listens: a host name or address, and a TCP port; and how it is spoken to there,
-/// which is no part of what it is.
+/// Where a server listens: a host name or address, and a TCP port; how it is spoken to there, and
+/// where that name led when it was last asked for, which are no part of what it is.
+///
+/// A name is resolved once and kept by all clones together: the server whose identity was checked is
+/// the one that sessions log in to, whatever DNS says meanwhile. Control asks for it again with every
+/// fence and whenever nobody answers, and sessions follow where the same server has answered.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     /// Host name, IPv4 address, or IPv6 address without brackets.
@@ -43,15 +49,25 @@ pub struct Endpoint {
     pub port: u16,
     /// TLS and passwords.
     pub link: Arc<Link>,
+    /// What the kernel does for connections to it.
+    pub tcp: Tcp,
+    addresses: Arc<ArcSwap<Vec<SocketAddr>>>,
 }
 
 impl Endpoint {
     /// Names a server's listening address, spoken to in plain text with SCRAM only.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self::with_tcp(host, port, Tcp::default())
+    }
+
+    /// The same, with other wishes to the kernel.
+    pub fn with_tcp(host: impl Into<String>, port: u16, tcp: Tcp) -> Self {
         Self {
             host: host.into(),
             port,
             link: Arc::default(),
+            tcp,
+            addresses: Arc::default(),
         }
     }
 
@@ -61,6 +77,30 @@ impl Endpoint {
         Self {
             link: Arc::new(link),
             ..self
+        }
+    }
+
+    /// Where the name led; empty until it was asked for.
+    pub fn addresses(&self) -> Arc<Vec<SocketAddr>> {
+        self.addresses.load_full()
+    }
+
+    /// Keeps where the name leads.
+    pub fn keep(&self, addresses: Vec<SocketAddr>) {
+        self.addresses.store(Arc::new(addresses));
+    }
+
+    /// Whether it is a name that DNS decides about.
+    pub fn is_name(&self) -> bool {
+        self.host.parse::<std::net::IpAddr>().is_err()
+    }
+
+    /// The same name, to be asked for anew without changing what is kept.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self {
+            addresses: Arc::default(),
+            ..self.clone()
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `sessions`: who is connected, and what keeps a session from moving.
 
-use writefence_admin::api::{ApiError, Exit, Moves, Session, SessionList};
+use writefence_admin::api::{ApiError, Exit, Moves, Replication, Session, SessionList};
 use writefence_admin::client::ClientError;
 
 use crate::context::Context;
@@ -37,9 +37,11 @@ fn human(list: &SessionList) -> String {
     rows[0].push("MOVES".to_owned());
     rows.extend(list.sessions.iter().map(row));
     let n = |how| list.sessions.iter().filter(|s| s.moves == how).count();
+    let replication: Vec<_> = list.replication.iter().map(replicates).collect();
     format!(
-        "{}{} in group {}: {} move, {} with their state replayed, {} would be ended, {} busy\n",
+        "{}{}{} in group {}: {} move, {} with their state replayed, {} would be ended, {} busy\n",
         text::table(0, &rows),
+        text::table(0, &replication),
         text::count(list.sessions.len() as u64, "session"),
         list.group,
         n(Moves::Movable),
@@ -47,6 +49,23 @@ fn human(list: &SessionList) -> String {
         n(Moves::MustEnd),
         n(Moves::Unknown),
     )
+}
+
+/// Under the same titles, as far as they fit.
+fn replicates(one: &Replication) -> Vec<String> {
+    let kind = text::word(one.kind);
+    vec![
+        one.id.clone(),
+        one.user.clone(),
+        format!("({kind} replication)"),
+        one.client.clone(),
+        text::known(one.application_name.as_ref()),
+        text::known(one.region.as_ref()),
+        text::known(one.pid),
+        "streaming".to_owned(),
+        text::ms(one.since_ms),
+        "NO: it is ended when the primary moves".to_owned(),
+    ]
 }
 
 fn row(session: &Session) -> Vec<String> {

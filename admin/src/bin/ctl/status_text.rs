@@ -44,6 +44,12 @@ fn group(group: &GroupStatus) -> String {
     if let Some(drain) = group.drain.as_ref().filter(|drain| drain.outcome.is_none()) {
         text.push_str(&format!("  draining: {}\n", view::remaining(drain)));
     }
+    if group.replication > 0 {
+        text.push_str(&format!(
+            "  replication connections: {}\n",
+            group.replication
+        ));
+    }
     let rows: Vec<_> = group.regions.iter().map(region).collect();
     text.push_str(&text::table(2, &rows));
     if let Some(last) = &group.run {
@@ -96,6 +102,7 @@ fn region(region: &RegionStatus) -> Vec<String> {
         .map_or_else(String::new, |ms| format!("probed {} ago", text::ms(ms)));
     vec![
         format!("region {}:", region.name),
+        region.address.clone().unwrap_or_default(),
         role.to_owned(),
         writable.to_owned(),
         reachable.to_owned(),

@@ -96,12 +96,18 @@ impl Course {
             .asked
             .answer
             .or_else(|| fenced_before.map(|f| gate_answer(f.answer)));
-        let mut order = Fencing::new(&self.settings, answer, hold_ms);
+        let mut settings = (*self.settings).clone();
+        if self.asked.everything {
+            let hold = hold_ms.map_or(settings.hold, Duration::from_millis);
+            (settings.all, settings.grace, settings.deadline) = (true, hold, hold);
+        }
+        let mut order = Fencing::new(&settings, answer, hold_ms);
         if self.kind == RunKind::Failover {
             order.http_first = None;
         }
         let budget = self.facts()?.started.budget_ms.map(Duration::from_millis);
         self.until = budget.map(|budget| clock::now() + budget);
+        self.renew_names();
         self.standing = Some(self.desk.actor.fence(order).await?);
         let named = self.desk.group.targets.set_candidate(self.to.as_ref());
         named.map_err(|e| refused(Code::WrongRegion, e.to_string()))?;
@@ -113,6 +119,21 @@ impl Course {
                 .start(clock::now() + self.settings.deadline);
         }
         Ok(Vec::new())
+    }
+
+    /// With a new epoch the names of the other regions are asked for again, beside the run: nothing
+    /// waits for DNS. The accepted one keeps what it has: its sessions are there.
+    fn renew_names(&self) {
+        let regions = self.desk.group.targets.regions().iter();
+        let others = regions.filter(|target| target.region != self.from);
+        for target in others.filter(|target| target.endpoint.is_name()) {
+            let (servers, region) = (Arc::clone(&self.desk.servers), target.region.clone());
+            self.desk.tasks.spawn(async move {
+                if let Err(error) = servers.renew(&region).await {
+                    tracing::warn!(%region, %error, "its name was asked for again in vain");
+                }
+            });
+        }
     }
 
     /// Waits for the fence's record. Nothing is certified before it.

@@ -63,6 +63,9 @@ pub(crate) struct Asked {
     pub(crate) answer: Option<crate::gate::Answer>,
     /// How long writes are held, if not as configured.
     pub(crate) hold_ms: Option<u64>,
+    /// Reads are fenced too, and open transactions go on for as long as writes are held: what a PAUSE
+    /// of PgBouncer's is.
+    pub(crate) everything: bool,
 }
 
 /// A task's way through the steps.

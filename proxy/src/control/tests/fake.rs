@@ -34,6 +34,7 @@ const SYSTEM: u64 = 42;
 fn nobody(_: &Target, _: &str) -> Login {
     Login {
         params: Vec::new(),
+        minor: 0,
         proof: Default::default(),
         timeout: Duration::ZERO,
     }
@@ -425,10 +426,12 @@ impl World {
             requests: Arc::default(),
             http: Arc::default(),
             catalogs: Catalogs::new("postgres", Box::new(nobody)),
+            params: Params::default(),
             unknown: Arc::new(UnknownLedger::in_memory()),
-            settings: front(),
+            settings: ArcSwap::from_pointee(front()),
             moves: Arc::new(Semaphore::new(1)),
             logins: Box::new(NoLogins),
+            commands: OnceLock::new(),
         };
         let dir = tempfile::tempdir().unwrap();
         let (local, start) = LocalStore::open(dir.path(), &["main".to_owned()]).unwrap();
@@ -481,6 +484,8 @@ pub(super) fn settings() -> Settings {
 }
 
 fn front() -> group::Settings {
+    let minimal = include_str!("../../../../config/minimal.toml");
+    let defaults = writefence_config::parse(minimal, "minimal.toml").unwrap().config;
     group::Settings {
         login_timeout: Duration::from_secs(1),
         startup_timeout: Duration::from_secs(1),
@@ -488,7 +493,16 @@ fn front() -> group::Settings {
         policy: Policy::default(),
         track_xid: false,
         sqlstate: "25006",
-        sessions: 10,
+        sessions: Bounds {
+            all: 10,
+            per_user: 0,
+            per_database: 0,
+        },
+        idle_timeout: Duration::ZERO,
+        idle_in_transaction_timeout: Duration::ZERO,
+        message: 1 << 20,
+        tcp: defaults.tcp,
+        console: defaults.console,
         retry_after: Duration::from_secs(1),
     }
 }

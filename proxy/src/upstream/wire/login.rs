@@ -31,6 +31,8 @@ pub struct Login {
     /// Startup parameters in order: user (required), database, options, application_name,
     /// replication and so on.
     pub params: Vec<(String, String)>,
+    /// The protocol's minor version to ask for; the server may speak a lower one.
+    pub minor: u16,
     /// Shown when the server asks for it.
     pub proof: Proof,
     /// For the whole of it: name resolution, connection, login.
@@ -167,6 +169,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Greeting<'_, S> {
             .map(|(key, value)| (key.as_str(), value.as_str()));
         frontend::startup_message(pairs, &mut self.out)
             .map_err(|_| self.fault(ProtocolFault::ZeroByte))?;
+        // Behind the length: major 3, then the minor version, which the encoder leaves at 0.
+        if let Some(minor) = self.out.get_mut(6..8) {
+            minor.copy_from_slice(&self.login.minor.to_be_bytes());
+        }
         let mut budget = Budget::new(MAX_GREETING);
         loop {
             if !self.out.is_empty() {
@@ -208,6 +214,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Greeting<'_, S> {
             (b'R', false) => return self.authenticate(frame.body),
             (b'E', _) => return Err(self.refused(frame.body)),
             (b'N', _) => connected.notices.push(frame.body),
+            // An older server names the version it speaks. Nothing depends on it here: what differs
+            // is the length of the cancel key, which its message tells.
+            (b'v', false) => {}
             (b'S', true) => match parse_parameter(&frame.body) {
                 Some(pair) => connected.params.push(pair),
                 None => return Err(self.malformed("ParameterStatus")),

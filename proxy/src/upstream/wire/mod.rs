@@ -25,4 +25,5 @@ pub use error::{LoginError, ProtocolFault, QueryError, ServerError};
 pub use login::{Connected, Login, login, login_through};
 pub use proof::Proof;
 pub use rows::{Row, Rows};
+pub(crate) use socket::set_times;
 pub use writefence_config::Secret;

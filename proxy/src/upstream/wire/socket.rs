@@ -1,9 +1,10 @@
 //! Opening a connection upstream: resolve, connect, set the options every upstream socket has, TLS.
 //!
-//! All addresses of a name are tried in the resolver's order; each gets an equal share of the time
-//! that is left, so that one black-holed address (often the IPv6 one) cannot use up the deadline.
+//! A name is resolved once and kept (see [`Endpoint`]). All its addresses are tried in the resolver's
+//! order; each gets an equal share of the time that is left, so that one black-holed address (often the IPv6 one) cannot use up the deadline.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::sockopt;
@@ -13,25 +14,17 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::tls::Stream;
 use crate::upstream::{Endpoint, Security};
-
-/// Silence after which the kernel asks whether the peer is still there. Shorter costs packets on
-/// thousands of idle sessions; longer leaves a vanished server unnoticed.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-/// Pause between unanswered questions.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
-/// Unanswered questions after which the peer is gone: 10 s + 3 × 3 s in all.
-const KEEPALIVE_PROBES: u32 = 3;
-/// How long sent bytes may stay unacknowledged, in milliseconds. Without it a write towards a
-/// server that lost power is retried by the kernel for about 15 minutes, and its permit with it.
-const UNACKNOWLEDGED_MS: u32 = 15_000;
+use writefence_config::Tcp;
 
 /// Connects before `deadline`. Running out of time is `io::ErrorKind::TimedOut`.
 pub(super) async fn connect(endpoint: &Endpoint, deadline: Instant) -> io::Result<TcpStream> {
-    let lookup = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port));
-    let addresses: Vec<_> = timeout_at(deadline, lookup)
-        .await
-        .map_err(timed_out)??
-        .collect();
+    let mut addresses = endpoint.addresses();
+    if addresses.is_empty() {
+        let lookup = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port));
+        let found = timeout_at(deadline, lookup).await.map_err(timed_out)??;
+        addresses = Arc::new(found.collect());
+        endpoint.keep(addresses.to_vec());
+    }
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for (n, address) in addresses.iter().enumerate() {
         let now = Instant::now();
@@ -41,7 +34,12 @@ pub(super) async fn connect(endpoint: &Endpoint, deadline: Instant) -> io::Resul
             .await
             .map_err(timed_out)
         {
-            Ok(Ok(stream)) => return prepare(stream),
+            Ok(Ok(stream)) => {
+                set_times(&stream, &endpoint.tcp)?;
+                let most = millis(endpoint.tcp.unacknowledged);
+                sockopt::set_tcp_user_timeout(&stream, most)?;
+                return Ok(stream);
+            }
             Ok(Err(error)) | Err(error) => failure = error,
         }
     }
@@ -70,14 +68,21 @@ pub(super) async fn secure(mut stream: TcpStream, endpoint: &Endpoint) -> io::Re
     }
 }
 
-fn prepare(stream: TcpStream) -> io::Result<TcpStream> {
+/// What every connection gets, downstream too.
+///
+/// # Errors
+/// The kernel refuses.
+pub(crate) fn set_times(stream: &TcpStream, tcp: &Tcp) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(&stream, true)?;
-    sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
-    sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES)?;
-    sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS)?;
-    Ok(stream)
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, tcp.keepalive_idle)?;
+    sockopt::set_tcp_keepintvl(stream, tcp.keepalive_interval)?;
+    sockopt::set_tcp_keepcnt(stream, tcp.keepalive_probes)?;
+    Ok(())
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn timed_out(_: tokio::time::error::Elapsed) -> io::Error {

@@ -1,0 +1,211 @@
+//! Replication through the daemon: passed on, counted apart, never a write, ended with the reason.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use writefence_tests::eventually::until;
+use writefence_tests::postgres::{Options, Programs, skipped};
+use writefence_tests::script::{Cut, Talk, message};
+use writefence_tests::{Cluster, Daemon, DaemonOptions};
+
+use crate::support::Pair;
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn packet(replication: &str) -> Result<Vec<u8>> {
+    let text =
+        format!("\0\x03\0\0user\0postgres\0database\0postgres\0replication\0{replication}\0\0");
+    let mut packet = u32::try_from(text.len() + 4)?.to_be_bytes().to_vec();
+    packet.extend(text.as_bytes());
+    Ok(packet)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn physical_replication_streams_through_and_ends_with_the_reason_when_the_primary_moves()
+-> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    let mut stream = Talk::start(pair.daemon.port(), &packet("true")?).await?;
+    let system = stream.query("IDENTIFY_SYSTEM").await?;
+    ensure!(
+        system.iter().any(|line| line.starts_with("D ")),
+        "{system:?}"
+    );
+    let at = pair.a.value("SELECT pg_current_wal_flush_lsn()").await?;
+    let start = format!("Q START_REPLICATION PHYSICAL {at} TIMELINE 1");
+    stream.send(&message(&start)?, Cut::Whole).await;
+    let mut told = Vec::new();
+    stream.read_until(b"W", &mut told).await?;
+    let client = pair.client().await?;
+    client.batch_execute("INSERT INTO t VALUES (1)").await?;
+    // CopyData with the log, whatever keep-alives come before it.
+    stream.read_until(b"d", &mut told).await?;
+    let status = pair.group().await?;
+    ensure!(
+        status["replication"] == 1 && status["in_flight"]["executing"] == 0,
+        "{status}"
+    );
+    let sessions = pair.ctl(0, &["sessions"]).await?;
+    ensure!(
+        sessions["replication"][0]["kind"] == "physical",
+        "{sessions}"
+    );
+    ensure!(
+        sessions["sessions"]
+            .as_array()
+            .is_some_and(|all| all.len() == 1),
+        "{sessions}"
+    );
+    // It keeps no drain waiting and goes on behind the fence.
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "test"])
+        .await?;
+    pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
+    ensure!(pair.group().await?["replication"] == 1);
+    pair.ctl(0, &["promote", "--new-primary", "b", "--confirm"])
+        .await?;
+    pair.ctl(0, &["open-writes", "--primary", "b"]).await?;
+    let mut told = Vec::new();
+    stream.read_until(b"E.", &mut told).await?;
+    let error = told
+        .iter()
+        .find(|line| line.starts_with("E "))
+        .context("an error")?;
+    ensure!(
+        error.contains("C57P01") && error.contains("moved to region"),
+        "{error}"
+    );
+    ensure!(
+        told.last().is_some_and(|last| last == "(closed)"),
+        "{told:?}"
+    );
+    until("it to be gone", SOON, async || {
+        Ok(pair.group().await?["replication"] == 0)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_logical_replication_connection_reads_and_streams_and_never_writes() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let options = Options {
+        settings: vec![("wal_level".into(), "logical".into())],
+        ..Options::default()
+    };
+    let a = Cluster::create("a", &options).await?;
+    a.query("CREATE TABLE t (a int)").await?;
+    let daemon = Daemon::start(DaemonOptions::new(&[&a])).await?;
+    daemon.wait_open().await?;
+    let mut stream = Talk::start(daemon.port(), &packet("database")?).await?;
+    let refused = |told: &[String]| told.iter().any(|line| line.contains("C25006"));
+    for sql in [
+        "INSERT INTO t VALUES (1)",
+        "SELECT set_config('default_transaction_read_only', 'off', false)",
+        "SET default_transaction_read_only = off",
+        "BEGIN READ WRITE",
+        "SELECT pg_create_logical_replication_slot('x', 'pgoutput')",
+    ] {
+        let told = stream.query(sql).await?;
+        ensure!(refused(&told), "{sql}: {told:?}");
+    }
+    // Behind whatever is misjudged stands PostgreSQL itself.
+    let told = stream.query("SHOW default_transaction_read_only").await?;
+    ensure!(told.iter().any(|line| line.ends_with("on")), "{told:?}");
+    for sql in ["SELECT count(*) FROM t", "IDENTIFY_SYSTEM"] {
+        let told = stream.query(sql).await?;
+        ensure!(
+            told.iter().any(|line| line.starts_with("D ")),
+            "{sql}: {told:?}"
+        );
+    }
+    let slot = "CREATE_REPLICATION_SLOT s LOGICAL test_decoding";
+    let told = stream.query(slot).await?;
+    ensure!(told.iter().any(|line| line.starts_with("C ")), "{told:?}");
+    daemon
+        .ctl(&["prepare", "--primary", "a", "--reason", "test"])
+        .await?
+        .ok()?;
+    let told = stream.query("DROP_REPLICATION_SLOT s").await?;
+    ensure!(refused(&told), "{told:?}");
+    let start = "Q START_REPLICATION SLOT s LOGICAL 0/0";
+    stream.send(&message(start)?, Cut::Whole).await;
+    let mut told = Vec::new();
+    stream.read_until(b"W", &mut told).await?;
+    ensure!(a.value("SELECT count(*) FROM t").await? == "0");
+    Ok(())
+}
+
+/// PostgreSQL's own receivers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pg_receivewal_and_pg_recvlogical_work_through_the_daemon() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let options = Options {
+        settings: vec![("wal_level".into(), "logical".into())],
+        ..Options::default()
+    };
+    let a = Cluster::create("a", &options).await?;
+    a.query("CREATE TABLE t (a int)").await?;
+    let daemon = Daemon::start(DaemonOptions::new(&[&a])).await?;
+    daemon.wait_open().await?;
+    let folder = tempfile::tempdir()?;
+    let programs = Programs::find()?;
+    programs.own(folder.path())?;
+    let port = daemon.port().to_string();
+    let run = |program: &str, args: &[&str]| {
+        let mut command = programs.command(program, folder.path());
+        command.args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres"]);
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        tokio::process::Command::from(command)
+    };
+    let logical = |args: &[&str]| {
+        let all: Vec<&str> = ["-d", "postgres", "-S", "s"]
+            .iter()
+            .chain(args)
+            .copied()
+            .collect();
+        run("pg_recvlogical", &all)
+    };
+    ensure!(
+        logical(&["--create-slot", "-P", "test_decoding"])
+            .status()
+            .await?
+            .success()
+    );
+    let wal = folder.path().join("wal");
+    std::fs::create_dir(&wal)?;
+    programs.own(&wal)?;
+    let wal_folder = wal.display().to_string();
+    let out = folder.path().join("changes").display().to_string();
+    let mut receive = run("pg_receivewal", &["-D", &wal_folder])
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut changes = logical(&["--start", "-f", &out, "-F", "0"])
+        .kill_on_drop(true)
+        .spawn()?;
+    until("both to stream", SOON, async || {
+        Ok(daemon.status().await?["replication"] == 2)
+    })
+    .await?;
+    a.query("INSERT INTO t VALUES (42)").await?;
+    until("the change to arrive", SOON, async || {
+        let text = std::fs::read_to_string(&out).unwrap_or_default();
+        Ok(text.contains("INSERT: a[integer]:42"))
+    })
+    .await?;
+    until("the log to arrive", SOON, async || {
+        Ok(std::fs::read_dir(&wal)?.count() > 0)
+    })
+    .await?;
+    receive.kill().await?;
+    changes.kill().await?;
+    Ok(())
+}
