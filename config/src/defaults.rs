@@ -115,6 +115,40 @@ pub(crate) const RELEASE_BURST: Bounds<usize> = count(50, 1, 100_000);
 /// server's cores busy, and thousands at once would delay the writes that wait.
 pub(crate) const MOVES: Bounds<usize> = count(32, 1, 10_000);
 
+/// No limit of its own beside that of all sessions: how many one user needs is not ours to guess.
+pub(crate) const SESSIONS_PER_USER: Bounds<usize> = count(0, 0, 1_000_000);
+
+/// As for users.
+pub(crate) const SESSIONS_PER_DATABASE: Bounds<usize> = count(0, 0, 1_000_000);
+
+/// Off: pools keep connections open on purpose, and one that is cut surprises them.
+pub(crate) const IDLE_TIMEOUT: Bounds<Duration> = ms(0, 0, 30 * DAY);
+
+/// Off, as PostgreSQL's own. A transaction that is forgotten open keeps a drain waiting up to its
+/// grace, so it is worth setting where applications are known.
+pub(crate) const IDLE_IN_TRANSACTION_TIMEOUT: Bounds<Duration> = ms(0, 0, 30 * DAY);
+
+/// What PostgreSQL itself takes; messages stream, so a large one costs no memory here.
+pub(crate) const MESSAGE: Bounds<usize> = count(1 << 30, 16 << 10, 1 << 30);
+
+// [tcp]
+
+/// Shorter costs packets on thousands of idle connections; longer leaves a peer that vanished
+/// without a word unnoticed, and many firewalls forget a silent connection after a minute.
+pub(crate) const KEEPALIVE_IDLE: Bounds<Duration> = ms(10 * SECOND, SECOND, HOUR);
+
+/// With the next: a peer that is gone is noticed after 10 s + 3 x 3 s of silence.
+pub(crate) const KEEPALIVE_INTERVAL: Bounds<Duration> = ms(3 * SECOND, SECOND, HOUR);
+
+/// One lost packet is not the end of a peer; three in a row are.
+pub(crate) const KEEPALIVE_PROBES: Bounds<usize> = count(3, 1, 127);
+
+/// Towards servers. Without it a write towards a server that lost power is repeated by the kernel
+/// for some 15 minutes, and its permit with it. Longer than a short break of the network.
+pub(crate) const UNACKNOWLEDGED: Bounds<Duration> = ms(15 * SECOND, SECOND, HOUR);
+
+// [console] has no defaults: nobody may use it who is not named.
+
 // [group.X.region.Y]
 
 /// PostgreSQL's registered port.
@@ -163,7 +197,7 @@ pub(crate) const BODY_TIMEOUT: Bounds<Duration> = ms(30 * SECOND, 100, HOUR);
 
 /// A little above the minute after which load balancers drop a connection: who closes first should
 /// not be the server, because a request may be on its way.
-pub(crate) const IDLE_TIMEOUT: Bounds<Duration> = ms(75 * SECOND, SECOND, DAY);
+pub(crate) const HTTP_IDLE_TIMEOUT: Bounds<Duration> = ms(75 * SECOND, SECOND, DAY);
 
 /// What proxies in front usually wait.
 pub(crate) const READ_TIMEOUT: Bounds<Duration> = ms(60 * SECOND, 100, DAY);

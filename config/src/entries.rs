@@ -158,6 +158,8 @@ fn process(config: &Config, out: &mut Vec<Entry>) {
         admin,
         log,
         limits,
+        tcp,
+        console,
         groups: _,
     } = config;
     let mut to = Part::new(out, "admin");
@@ -180,6 +182,22 @@ fn process(config: &Config, out: &mut Vec<Entry>) {
     to.put("held_bytes", show_size(limits.held_bytes));
     to.put("release_burst", limits.release_burst);
     to.put("moves", limits.moves);
+    to.put("sessions_per_user", limits.sessions_per_user);
+    to.put("sessions_per_database", limits.sessions_per_database);
+    to.put("idle_timeout", show_duration(limits.idle_timeout));
+    to.put(
+        "idle_in_transaction_timeout",
+        show_duration(limits.idle_in_transaction_timeout),
+    );
+    to.put("message", show_size(limits.message));
+    let mut to = Part::new(out, "tcp");
+    to.put("keepalive_idle", show_duration(tcp.keepalive_idle));
+    to.put("keepalive_interval", show_duration(tcp.keepalive_interval));
+    to.put("keepalive_probes", tcp.keepalive_probes);
+    to.put("unacknowledged", show_duration(tcp.unacknowledged));
+    let mut to = Part::new(out, "console");
+    to.put("admin_users", console.admin_users.join(", "));
+    to.put("stats_users", console.stats_users.join(", "));
 }
 
 fn group(group: &Group, to: &mut Part<'_>) {

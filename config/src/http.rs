@@ -164,7 +164,7 @@ impl HttpListener {
             header_bytes: section.size("header_bytes", &defaults::HEADER_BYTES, found),
             header_timeout: section.duration("header_timeout", &defaults::HEADER_TIMEOUT, found),
             body_timeout: section.duration("body_timeout", &defaults::BODY_TIMEOUT, found),
-            idle_timeout: section.duration("idle_timeout", &defaults::IDLE_TIMEOUT, found),
+            idle_timeout: section.duration("idle_timeout", &defaults::HTTP_IDLE_TIMEOUT, found),
             read_timeout: section.duration("read_timeout", &defaults::READ_TIMEOUT, found),
             write_deadline: section.duration("write_deadline", &defaults::WRITE_DEADLINE, found),
             websocket: section.word("websocket", defaults::WEBSOCKET, found),

@@ -58,7 +58,7 @@ pub use error::{Place, Problem, ProblemKind, Problems, Warning};
 pub use gate::{Answer, Begin, Drain, Fence, Order, Run, Scope};
 pub use group::Group;
 pub use http::{Cors, HttpListener, HttpTls, Route, RouteVerdict, Streams};
-pub use limits::Limits;
+pub use limits::{Console, Limits, Tcp};
 pub use listen::{Listener, ListenerKind};
 pub use network::Network;
 pub use passfile::{Passfile, Password};

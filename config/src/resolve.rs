@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::ProblemKind;
 use crate::gate::Answer;
 use crate::group::Group;
-use crate::limits::Limits;
+use crate::limits::{Console, Limits, Tcp};
 use crate::listen::ListenerKind;
 use crate::pg::Auth;
 use crate::raw::{Findings, Section};
@@ -49,6 +49,8 @@ pub(crate) fn resolve(root: &Section<'_>, found: &mut Findings<'_>) -> Option<Co
         admin: Admin::read(&root.section("admin"), found),
         log: Log::read(&root.section("log"), found),
         limits: Limits::read(&root.section("limits"), found),
+        tcp: Tcp::read(&root.section("tcp"), found),
+        console: Console::read(&root.section("console"), found),
         groups: groups.into_iter().collect::<Option<_>>()?,
     })
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -21,12 +22,15 @@ use crate::error::StartError;
 use crate::fleet::{Incarnation, LocalStore, Start, Store};
 use crate::gate::{Gate, Lane, Limits, Phase};
 use crate::group::{self, Group, Logins};
+use crate::http::Front;
+use crate::http::classify::Rules;
 use crate::material::{self, Ask, Parts, mock_secret};
 use crate::pg::catalog::{Catalogs, keeper};
 use crate::pg::classify::{Effect, Policy};
 use crate::pg::listener;
 use crate::sessions::Sessions;
 use crate::shutdown::{Shutdown, Tasks, pair};
+use crate::tcp;
 use crate::telemetry::{Ready, router, start_log};
 use crate::unknown::UnknownLedger;
 use crate::upstream::{Endpoint, Link, Region, Target, Targets};
@@ -127,7 +131,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     for (section, (group, _)) in config.groups.iter().zip(&groups) {
         for front in &section.listeners {
             let listener = bind(front.address()).await?;
-            let (group, stop) = (Arc::clone(group), stop.receiver());
+            let (group, stop, told) = (Arc::clone(group), stop.receiver(), stop.clone());
             tracing::info!(group = %group.name, address = %front.address(), "listening");
             match front {
                 Listener::Postgres(_) => {
@@ -137,11 +141,24 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
                         listener::serve(group, door, listener, stop).await;
                     });
                 }
-                Listener::Http(_) | Listener::Tcp(_) => {
-                    return Err(StartError::Listen {
-                        address: front.address(),
-                        source: std::io::Error::other("this kind is not in this version"),
+                Listener::Tcp(front) => {
+                    let front = tcp_front(&config, section, front, &group);
+                    let (tasks, stop) = (tasks.clone(), told);
+                    tasks.clone().spawn(async move {
+                        first_word(&group).await;
+                        tcp::serve(front, listener, tasks, stop).await;
                     });
+                }
+                Listener::Http(settings) => {
+                    let made = Front::new(group, settings, &section.regions, tasks.clone());
+                    let front = made.map_err(|source| StartError::Front {
+                        address: front.address(),
+                        source,
+                    })?;
+                    let front = Arc::new(front);
+                    parts.push(Arc::clone(&front) as Arc<dyn watched::Refresh>);
+                    let served = crate::http::serve(front, listener, told);
+                    tasks.spawn(served);
                 }
             }
         }
@@ -178,7 +195,10 @@ async fn first_word(group: &Group) {
 /// Marks the stop as clean if nothing of this life is left anywhere.
 fn finish(store: &LocalStore, groups: &[(Arc<Group>, Arc<Incarnation>)], left: usize) {
     let settled = groups.iter().all(|(group, log)| {
-        group.sessions.is_empty() && group.gate.unknown() == 0 && log.is_settled()
+        group.sessions.is_empty()
+            && group.connections.is_empty()
+            && group.gate.unknown() == 0
+            && log.is_settled()
     });
     if !settled || left > 0 {
         tracing::warn!(
@@ -272,6 +292,11 @@ fn build(
         gate,
         targets: Arc::new(targets),
         sessions: Arc::new(Sessions::default()),
+        connections: Arc::default(),
+        nearby: ArcSwapOption::empty(),
+        rules: rules(section),
+        requests: Arc::default(),
+        http: Arc::default(),
         catalogs: catalogs(&section.observer),
         unknown: Arc::new(unknown),
         settings: front(config, section),
@@ -372,6 +397,38 @@ fn front(config: &Config, section: &config::Group) -> group::Settings {
         sqlstate: sqlstate.unwrap_or("25006"),
         sessions: config.limits.sessions,
         retry_after: RETRY_AFTER,
+    }
+}
+
+fn rules(section: &config::Group) -> Vec<(SocketAddr, Arc<Rules>)> {
+    let listeners = section.listeners.iter();
+    let http = listeners.filter_map(|listener| match listener {
+        Listener::Http(listener) => Some(listener),
+        Listener::Postgres(_) | Listener::Tcp(_) => None,
+    });
+    http.map(|listener| (listener.address, Arc::new(Rules::new(listener))))
+        .collect()
+}
+
+fn tcp_front(
+    config: &Config,
+    section: &config::Group,
+    front: &config::TcpListener,
+    group: &Arc<Group>,
+) -> tcp::Front {
+    let server = |region: &config::Region| {
+        let server = region.service(&front.service)?;
+        let endpoint = Endpoint::new(server.host.as_str(), server.port);
+        Some((region.name.clone(), endpoint))
+    };
+    tcp::Front {
+        group: Arc::clone(group),
+        service: front.service.clone(),
+        servers: section.regions.iter().filter_map(server).collect(),
+        new: front.new,
+        old: front.old,
+        connections: front.connections,
+        connect_timeout: config.limits.connect_timeout,
     }
 }
 

@@ -3,6 +3,7 @@
 //! One cluster pair and one daemon per test, on ports of their own; without the server programs
 //! they fail, unless `SKIP_E2E=1` says that this is known.
 
+mod api;
 mod cancel;
 mod catalog;
 mod corners;
@@ -13,6 +14,7 @@ mod fence;
 mod frames;
 mod garbage;
 mod groups;
+mod hardship;
 mod logins;
 mod mixed;
 mod moves;
@@ -25,6 +27,7 @@ mod state;
 mod support;
 mod switchover;
 mod talk;
+mod tcp;
 mod tls;
 mod traps;
 mod unasked;

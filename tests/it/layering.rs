@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module, and what it may use of the daemon's own modules.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("gate", &[]),
     ("upstream", &["gate", "scram", "tls"]),
     ("tls", &["watched"]),
@@ -15,7 +15,25 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("driver", &["upstream"]),
     ("sessions", &["upstream"]),
     ("unknown", &["gate"]),
-    ("group", &["gate", "pg", "sessions", "unknown", "upstream"]),
+    (
+        "group",
+        &[
+            "gate", "http", "pg", "requests", "sessions", "unknown", "upstream",
+        ],
+    ),
+    ("requests", &[]),
+    (
+        "http",
+        &[
+            "error", "gate", "group", "requests", "shutdown", "tls", "unknown", "watched",
+        ],
+    ),
+    (
+        "tcp",
+        &[
+            "gate", "group", "requests", "shutdown", "unknown", "upstream",
+        ],
+    ),
     (
         "pg",
         &[

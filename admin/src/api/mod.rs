@@ -11,6 +11,7 @@ mod doc;
 mod drain;
 mod error;
 mod exit;
+mod http;
 mod preflight;
 mod request;
 mod run;
@@ -28,10 +29,12 @@ pub use doc::{API, Api, Doc};
 pub use drain::{Drain, DrainOutcome, LaneCounts, Straggler, StragglerKind};
 pub use error::{ApiError, Code, ErrorDoc};
 pub use exit::Exit;
+pub use http::{ExplainHttp, ExplainHttpListener, HttpVerdict};
 pub use preflight::{Finding, Level, Preflight};
 pub use request::{
-    Abort, ExplainSqlRequest, FailoverRequest, OpenWrites, PreflightRequest, Prepare, Promote,
-    Reload, ReloadReport, Resume, SwitchoverRequest, UnknownAck, Verify, WatchDrain,
+    Abort, ExplainHttpRequest, ExplainSqlRequest, FailoverRequest, OpenWrites, PreflightRequest,
+    Prepare, Promote, Reload, ReloadReport, Resume, SwitchoverRequest, UnknownAck, Verify,
+    WatchDrain,
 };
 pub use run::{Event, Run, RunKind, RunProgress, RunState};
 pub use session::{Moves, Pin, Session, SessionList, SessionState};

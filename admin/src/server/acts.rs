@@ -70,14 +70,16 @@ pub(super) async fn act<C: Control>(
             to.call(|c, k, r| async move { c.explain_sql(k, r).await })
                 .await
         }
+        Verb::ExplainHttp => {
+            to.call(|c, k, r| async move { c.explain_http(k, r).await })
+                .await
+        }
         Verb::Unknown => {
             to.call(|c, k, r| async move { c.unknown_ack(k, r).await })
                 .await
         }
         Verb::Sessions | Verb::Reload => refuse(wrong_method("POST", uri.path())),
-        Verb::Drill | Verb::Report | Verb::ExplainHttp | Verb::Audit => {
-            refuse(verb.not_in_this_version())
-        }
+        Verb::Drill | Verb::Report | Verb::Audit => refuse(verb.not_in_this_version()),
     }
 }
 

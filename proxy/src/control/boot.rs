@@ -23,8 +23,8 @@ use super::servers::Servers;
 use super::settings::Settings;
 use super::start::{self, Begin, FirstStart};
 use super::steps::Asked;
-use super::unknown;
 use super::work::{Job, launch};
+use super::{nearby, unknown};
 use crate::fleet::{Found, Incarnation, Predecessor, Store, StoreError, StoredPhase};
 use crate::gate::Epoch;
 use crate::group::Group;
@@ -437,6 +437,10 @@ fn watch_over(desk: &Arc<Desk>, parts: &GroupParts) {
     parts
         .tasks
         .spawn(async move { unknown::sample(&own, stop).await });
+    let (own, stop) = (Arc::clone(desk), parts.stop.clone());
+    parts
+        .tasks
+        .spawn(async move { nearby::keep(&own, stop).await });
     let (own, stop) = (Arc::clone(desk), parts.stop.clone());
     parts
         .tasks

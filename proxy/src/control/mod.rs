@@ -15,9 +15,11 @@ mod desk;
 mod drains;
 mod error;
 mod events;
+mod explain_http;
 mod figures;
 mod leftover;
 mod line;
+mod nearby;
 mod observer;
 mod preflight;
 mod servers;
@@ -36,9 +38,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use writefence_admin::api::{
-    Abort, ApiError, Code, Drain, ExplainSql, ExplainSqlRequest, FailoverRequest, OpenWrites,
-    Preflight, PreflightRequest, Prepare, Promote, Reload, ReloadReport, Resume, Run, RunProgress,
-    SessionList, Status, SwitchoverRequest, Timestamp, UnknownAck, UnknownList, Verify, WatchDrain,
+    Abort, ApiError, Code, Drain, ExplainHttp, ExplainHttpRequest, ExplainSql, ExplainSqlRequest,
+    FailoverRequest, OpenWrites, Preflight, PreflightRequest, Prepare, Promote, Reload,
+    ReloadReport, Resume, Run, RunProgress, SessionList, Status, SwitchoverRequest, Timestamp,
+    UnknownAck, UnknownList, Verify, WatchDrain,
 };
 use writefence_admin::runbook::{Working, check_run};
 use writefence_admin::{Actor, Answer, Call, Control, Wait};
@@ -200,6 +203,10 @@ impl Control for Daemon {
 
     async fn explain_sql(&self, call: Call, request: ExplainSqlRequest) -> Answer<ExplainSql> {
         Ok(views::explain(self.desk(&call.group)?, &request).await)
+    }
+
+    async fn explain_http(&self, call: Call, request: ExplainHttpRequest) -> Answer<ExplainHttp> {
+        explain_http::explain(self.desk(&call.group)?, &request)
     }
 
     async fn prepare(&self, call: Call, request: Prepare) -> Answer<Run> {

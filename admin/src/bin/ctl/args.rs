@@ -12,8 +12,8 @@ use writefence_admin::{Expect, client};
 
 use crate::context::Context;
 use crate::{
-    abort, explain_sql, failover, later, open_writes, preflight, prepare, promote, reload, resume,
-    sessions, status, switchover, unknown, verify, watch_drain,
+    abort, explain_http, explain_sql, failover, later, open_writes, preflight, prepare, promote,
+    reload, resume, sessions, status, switchover, unknown, verify, watch_drain,
 };
 
 /// Moves the writable primary of PostgreSQL between regions, and says what is going on.
@@ -94,14 +94,13 @@ pub(crate) enum Command {
     Resume(resume::Args),
     Sessions(sessions::Args),
     ExplainSql(explain_sql::Args),
+    ExplainHttp(explain_http::Args),
     Unknown(unknown::Args),
     Reload(reload::Args),
     #[command(hide = true)]
     Drill(later::Drill),
     #[command(hide = true)]
     Report(later::Report),
-    #[command(hide = true)]
-    ExplainHttp(later::ExplainHttp),
     #[command(hide = true)]
     Audit(later::Audit),
 }
@@ -127,7 +126,7 @@ impl Command {
             Self::Reload(args) => reload::run(context, args).await,
             Self::Drill(args) => Err(args.refuse()),
             Self::Report(args) => Err(args.refuse()),
-            Self::ExplainHttp(args) => Err(args.refuse()),
+            Self::ExplainHttp(args) => explain_http::run(context, args).await,
             Self::Audit(args) => Err(args.refuse()),
         }
     }

@@ -21,13 +21,6 @@ pub(crate) struct Report {
     format: Option<String>,
 }
 
-/// What the gate would say to a request; not in this version
-#[derive(Debug, clap::Args)]
-pub(crate) struct ExplainHttp {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    request: Vec<String>,
-}
-
 /// Shows and verifies the audit chain; not in this version
 #[derive(Debug, clap::Args)]
 pub(crate) struct Audit {
@@ -49,13 +42,6 @@ impl Report {
     pub(crate) fn refuse(self) -> ApiError {
         let Self { run: _, format: _ } = self;
         Verb::Report.not_in_this_version()
-    }
-}
-
-impl ExplainHttp {
-    pub(crate) fn refuse(self) -> ApiError {
-        let Self { request: _ } = self;
-        Verb::ExplainHttp.not_in_this_version()
     }
 }
 

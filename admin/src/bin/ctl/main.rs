@@ -7,6 +7,7 @@ mod abort;
 mod advice;
 mod args;
 mod context;
+mod explain_http;
 mod explain_sql;
 mod failover;
 mod follow;

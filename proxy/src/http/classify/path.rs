@@ -31,6 +31,7 @@ pub(super) fn spellings(path: &str) -> Vec<String> {
             .collect();
         let bare = bare.join("/");
         let trimmed = bare.trim_end_matches('/').to_owned();
+        add(&mut all, resolved(&bare));
         add(&mut all, bare);
         if !trimmed.is_empty() {
             add(&mut all, trimmed);
