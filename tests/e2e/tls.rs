@@ -143,7 +143,7 @@ async fn direct_tls_names_its_protocol_and_nothing_plain_passes_for_encrypted() 
     let unnamed = connector(&world, &[])?;
     // As libpq 17 does it with sslnegotiation=direct.
     let mut direct = named.connect(name()?, connect().await?).await?;
-    ensure!(direct.get_ref().1.alpn_protocol() == Some(b"postgresql"));
+    ensure!(direct.get_ref().1.alpn_protocol() == Some(&b"postgresql"[..]));
     direct.write_all(&startup()).await?;
     let said = heard(&mut direct).await;
     ensure!(said.ends_with(b"Z\0\0\0\x05I"), "{}", said.escape_ascii());
