@@ -3,6 +3,7 @@
 use crate::admin::Admin;
 use crate::group::Group;
 use crate::limits::{Console, Limits, Tcp};
+use crate::moment::{Check, Hook};
 use crate::telemetry::Log;
 
 /// A configuration that has passed every rule. It can be made only by [`crate::load`] and
@@ -22,6 +23,10 @@ pub struct Config {
     pub console: Console,
     /// At least one, in the order of the file.
     pub groups: Vec<Group>,
+    /// Done at the moments of a run, in the order of the file.
+    pub hooks: Vec<Hook>,
+    /// Made before and after a move, in the order of the file.
+    pub checks: Vec<Check>,
 }
 
 impl Config {

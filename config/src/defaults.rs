@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use crate::gate::{Answer, Begin, Order, Scope};
 use crate::http::{Cors, RouteVerdict, Streams};
+use crate::moment::OnFailure;
 use crate::pg::{Sqlstate, Volatile};
 use crate::tcp::{NewConnections, OldConnections};
 use crate::telemetry::{LogFormat, LogLevel};
 use crate::tls::Demand;
-use crate::upstream::{Away, Driver, HttpVersion, Method};
+use crate::upstream::{Away, DriverKind, HttpVersion, Method};
 
 /// A value with the range it may have.
 #[derive(Clone, Copy, Debug)]
@@ -266,7 +267,35 @@ pub(crate) const OBSERVER_TIMEOUT: Bounds<Duration> = ms(2 * SECOND, 50, HOUR);
 // [group.X.driver]
 
 /// Needs nothing but the observer's login.
-pub(crate) const DRIVER: Driver = Driver::Postgres;
+pub(crate) const DRIVER: DriverKind = DriverKind::Postgres;
+
+/// A promotion by others: Patroni stops the old primary first, clouds take a minute.
+pub(crate) const DRIVER_TIMEOUT: Bounds<Duration> = ms(60 * SECOND, SECOND, HOUR);
+
+// [group.X.evidence]
+
+/// A power switch or a cloud's API answers within seconds; one that does not is no evidence.
+pub(crate) const EVIDENCE_TIMEOUT: Bounds<Duration> = ms(30 * SECOND, 100, HOUR);
+
+// [[hook]], [[check]]
+
+/// A DNS or cache API answers within seconds. Longer keeps writes waiting behind the fence.
+pub(crate) const HOOK_TIMEOUT: Bounds<Duration> = ms(10 * SECOND, 10, HOUR);
+
+/// What has failed once is looked at by a person, unless the hook is known to be flaky.
+pub(crate) const HOOK_RETRIES: Bounds<usize> = count(0, 0, 100);
+
+/// A hook that matters little says so itself.
+pub(crate) const ON_FAILURE: OnFailure = OnFailure::Stop;
+
+/// One attempt says it; a history needs more.
+pub(crate) const CHECK_TIMES: Bounds<usize> = count(1, 1, 10_000);
+
+/// As far apart as two probes of ours.
+pub(crate) const CHECK_EVERY: Bounds<Duration> = ms(SECOND, 1, HOUR);
+
+/// No default: what is too old or too slow is not ours to guess. Only the range is given here.
+pub(crate) const CHECK_MOST: Bounds<Duration> = ms(0, 0, 30 * DAY);
 
 // [group.X.fence]
 
@@ -304,6 +333,12 @@ pub(crate) const DEADLINE: Bounds<Duration> = ms(8 * SECOND, 0, HOUR);
 /// A switchover takes about a second. One that has not come to its point of no return by now is
 /// stuck, and rolling back while the held writes still wait costs nobody an error.
 pub(crate) const BUDGET: Bounds<Duration> = ms(15 * SECOND, 1, HOUR);
+
+// [group.X.preflight]
+
+/// A candidate that could not take over is found before it is needed. A dozen small queries; more
+/// often would be noise in the server's statistics.
+pub(crate) const PREFLIGHT_INTERVAL: Bounds<Duration> = ms(5 * 60 * SECOND, SECOND, DAY);
 
 // [group.X.reads]
 

@@ -11,13 +11,14 @@ use crate::group::Group;
 use crate::http::{HttpListener, Route};
 use crate::keys::{Class, KEYS};
 use crate::listen::Listener;
+use crate::moment::{Check, Hook, Means};
 use crate::passfile::Password;
 use crate::pattern::Pattern;
 use crate::pg::PgListener;
 use crate::tcp::TcpListener;
 use crate::tls::ServerTls;
 use crate::units::{show_duration, show_size};
-use crate::upstream::{Observer, Region};
+use crate::upstream::{Driver, DriverMeans, Observer, Region};
 use crate::value::Word;
 
 /// One key with its value.
@@ -150,7 +151,55 @@ pub(crate) fn entries(config: &Config) -> Vec<Entry> {
             },
         );
     }
+    for hook in &config.hooks {
+        self::hook(hook, &mut root(&mut out, "hook", &hook.name));
+    }
+    for check in &config.checks {
+        self::check(check, &mut root(&mut out, "check", &check.name));
+    }
     out
+}
+
+fn root<'o>(out: &'o mut Vec<Entry>, key: &str, name: &str) -> Part<'o> {
+    Part {
+        out,
+        pattern: format!("{key}.[]"),
+        path: format!("{key}[{name}]"),
+    }
+}
+
+fn means(means: &Means, to: &mut Part<'_>) {
+    match means {
+        Means::Command(program) => to.put("command", program.join(" ")),
+        Means::Http(url) => to.put("http", url),
+        Means::Sql(sql) => to.put("sql", sql),
+    }
+}
+
+fn hook(hook: &Hook, to: &mut Part<'_>) {
+    to.put("name", &hook.name);
+    to.put_some("group", hook.group.as_ref());
+    to.put("at", hook.at.word());
+    means(&hook.means, to);
+    to.put("timeout", show_duration(hook.timeout));
+    to.put("retries", hook.retries);
+    to.put("on_failure", hook.on_failure.word());
+}
+
+fn check(check: &Check, to: &mut Part<'_>) {
+    to.put("name", &check.name);
+    to.put_some("group", check.group.as_ref());
+    to.put("at", check.at.word());
+    means(&check.means, to);
+    to.put("of", check.of.word());
+    to.put_some("most", check.most.map(show_duration));
+    to.put("keeps", check.keeps);
+    to.put_some("p99", check.p99.map(show_duration));
+    to.put("times", check.times);
+    to.put("every", show_duration(check.every));
+    to.put("fails", check.fails);
+    to.put("timeout", show_duration(check.timeout));
+    to.put("on_failure", check.on_failure.word());
 }
 
 fn process(config: &Config, out: &mut Vec<Entry>) {
@@ -161,6 +210,8 @@ fn process(config: &Config, out: &mut Vec<Entry>) {
         tcp,
         console,
         groups: _,
+        hooks: _,
+        checks: _,
     } = config;
     let mut to = Part::new(out, "admin");
     to.put("socket", admin.socket.display());
@@ -223,8 +274,28 @@ fn group(group: &Group, to: &mut Part<'_>) {
     sql.section("functions")
         .put("volatile", group.sql.volatile.word());
     observer(&group.observer, &mut to.section("observer"));
-    to.section("driver").put("kind", group.driver.word());
+    driver(&group.driver, &mut to.section("driver"));
+    let mut evidence = to.section("evidence");
+    evidence.put_some(
+        "stopped",
+        group.evidence.stopped.as_ref().map(|p| p.join(" ")),
+    );
+    evidence.put_some(
+        "stonith",
+        group.evidence.stonith.as_ref().map(|p| p.join(" ")),
+    );
+    evidence.put("timeout", show_duration(group.evidence.timeout));
     times(group, to);
+}
+
+fn driver(driver: &Driver, to: &mut Part<'_>) {
+    to.put("kind", driver.kind().word());
+    match &driver.means {
+        DriverMeans::Postgres => {}
+        DriverMeans::Patroni(urls) => to.put("url", urls.join(", ")),
+        DriverMeans::Command(program) => to.put("command", program.join(" ")),
+    }
+    to.put("timeout", show_duration(driver.timeout));
 }
 
 fn region(region: &Region, to: &mut Part<'_>) {
@@ -239,6 +310,7 @@ fn region(region: &Region, to: &mut Part<'_>) {
         to.section("tcp").put_named(name, endpoint);
     }
     to.put_some("user", region.user.as_ref());
+    to.put_some("member", region.member.as_ref());
     to.put_password(&region.password);
     let methods = region.password_methods.iter().map(|method| method.word());
     to.put("password_methods", methods.collect::<Vec<_>>().join(", "));
@@ -363,6 +435,8 @@ fn times(group: &Group, to: &mut Part<'_>) {
     drain.put("deadline", show_duration(group.drain.deadline));
     to.section("run")
         .put("budget", show_duration(group.run.budget));
+    to.section("preflight")
+        .put("interval", show_duration(group.preflight.interval));
     to.section("reads")
         .put("max_lag", show_duration(group.reads.max_lag));
     to.section("reads").put("away", group.reads.away.word());

@@ -80,6 +80,21 @@ pub struct Run {
     pub budget: Duration,
 }
 
+/// `[group.X.preflight]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preflight {
+    /// Time between two looks at whether each candidate could take over.
+    pub interval: Duration,
+}
+
+impl Preflight {
+    pub(crate) fn read(section: &Section<'_>, found: &mut Findings<'_>) -> Self {
+        Self {
+            interval: section.duration("interval", &defaults::PREFLIGHT_INTERVAL, found),
+        }
+    }
+}
+
 impl Fence {
     pub(crate) fn read(section: &Section<'_>, found: &mut Findings<'_>) -> Self {
         Self {

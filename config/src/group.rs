@@ -1,8 +1,8 @@
 //! One group: what fails over as one. Its parts have files of their own; this is their sum.
 
-use crate::defaults;
-use crate::gate::{Drain, Fence, Run};
+use crate::gate::{Drain, Fence, Preflight, Run};
 use crate::listen::Listener;
+use crate::moment::Evidence;
 use crate::names;
 use crate::pg::Sql;
 use crate::raw::{Findings, Section};
@@ -25,12 +25,16 @@ pub struct Group {
     pub observer: Observer,
     /// How a candidate is observed and promoted.
     pub driver: Driver,
+    /// What shows that an old primary that does not answer is stopped.
+    pub evidence: Evidence,
     /// How a fence answers.
     pub fence: Fence,
     /// What a drain may take.
     pub drain: Drain,
     /// What a run may take.
     pub run: Run,
+    /// How often it is looked whether a candidate could take over.
+    pub preflight: Preflight,
     /// Where reads may go.
     pub reads: Reads,
     /// What a report measures against.
@@ -72,12 +76,12 @@ impl Group {
             regions,
             listeners,
             observer: Observer::read(&section.section("observer"), found),
-            driver: section
-                .section("driver")
-                .word("kind", defaults::DRIVER, found),
+            driver: Driver::read(&section.section("driver"), found),
+            evidence: Evidence::read(&section.section("evidence"), found),
             fence: Fence::read(&section.section("fence"), found),
             drain: Drain::read(&section.section("drain"), found),
             run: Run::read(&section.section("run"), found),
+            preflight: Preflight::read(&section.section("preflight"), found),
             reads: Reads::read(&section.section("reads"), found),
             objectives: Objectives::read(&section.section("objectives"), found),
             sql: Sql::read(&section.section("sql"), found),

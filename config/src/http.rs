@@ -180,6 +180,12 @@ impl HttpTls {
         if !section.is_present() {
             return None;
         }
+        if section.is_given("mode") {
+            let what = "does nothing under kind = \"http\": with a certificate it is HTTPS alone";
+            let wrong = Wrong::value(what, "tls.client_ca, to ask for certificates of clients");
+            let (at, path) = (section.at("mode"), section.path("mode"));
+            found.problem(at, path, ProblemKind::Conflict, wrong);
+        }
         let file = "a file in PEM format";
         let cert = section.require("cert", found, file, value::text(file));
         let key = section.require("key", found, file, value::text(file));

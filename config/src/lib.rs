@@ -23,6 +23,7 @@ mod keys;
 mod keywords;
 mod limits;
 mod listen;
+mod moment;
 mod names;
 mod network;
 mod passfile;
@@ -55,11 +56,12 @@ pub use certmap::CertMap;
 pub use config::Config;
 pub use effect::Effect;
 pub use error::{Place, Problem, ProblemKind, Problems, Warning};
-pub use gate::{Answer, Begin, Drain, Fence, Order, Run, Scope};
+pub use gate::{Answer, Begin, Drain, Fence, Order, Preflight, Run, Scope};
 pub use group::Group;
 pub use http::{Cors, HttpListener, HttpTls, Route, RouteVerdict, Streams};
 pub use limits::{Console, Limits, Tcp};
 pub use listen::{Listener, ListenerKind};
+pub use moment::{Check, CheckAt, CheckOf, Evidence, Hook, Means, Moment, OnFailure, Program};
 pub use network::Network;
 pub use passfile::{Passfile, Password};
 pub use pattern::Pattern;
@@ -69,7 +71,7 @@ pub use tcp::{NewConnections, OldConnections, TcpListener};
 pub use telemetry::{Log, LogFormat, LogLevel};
 pub use tls::{Demand, RegionTls, ServerTls, Verify};
 pub use upstream::{
-    Away, Driver, Endpoint, HttpVersion, Method, Objectives, Observer, Reads, Region,
+    Away, Driver, DriverMeans, Endpoint, HttpVersion, Method, Objectives, Observer, Reads, Region,
 };
 pub use userlist::{Stored, Userlist};
 

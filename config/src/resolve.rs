@@ -13,6 +13,7 @@ use crate::gate::Answer;
 use crate::group::Group;
 use crate::limits::{Console, Limits, Tcp};
 use crate::listen::ListenerKind;
+use crate::moment::{Check, Hook};
 use crate::pg::Auth;
 use crate::raw::{Findings, Section};
 use crate::telemetry::Log;
@@ -52,7 +53,43 @@ pub(crate) fn resolve(root: &Section<'_>, found: &mut Findings<'_>) -> Option<Co
         tcp: Tcp::read(&root.section("tcp"), found),
         console: Console::read(&root.section("console"), found),
         groups: groups.into_iter().collect::<Option<_>>()?,
+        hooks: listed(root, "hook", Hook::read, |hook| &hook.name, found)?,
+        checks: listed(root, "check", Check::read, |check| &check.name, found)?,
     })
+}
+
+/// The sections of a root array, whose names are unique and whose groups exist.
+fn listed<T>(
+    root: &Section<'_>,
+    key: &str,
+    read: impl Fn(&Section<'_>, &mut Findings<'_>) -> Option<T>,
+    name: impl Fn(&T) -> &String,
+    found: &mut Findings<'_>,
+) -> Option<Vec<T>> {
+    let groups: Vec<String> = root
+        .named("group")
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let mut all: Vec<T> = Vec::new();
+    let sections = root.listed(key);
+    let n = sections.len();
+    for section in &sections {
+        let group = section.peek("group", crate::value::text(""));
+        if group.is_some_and(|group| !groups.contains(&group)) {
+            let what = "is not a group of this file".to_owned();
+            conflict(section, "group", what, &groups.join(", "), found);
+        }
+        let Some(one) = read(section, found) else {
+            continue;
+        };
+        if all.iter().any(|known| name(known) == name(&one)) {
+            let what = "is the name of another one too".to_owned();
+            conflict(section, "name", what, "a name of its own for each", found);
+        }
+        all.push(one);
+    }
+    (all.len() == n).then_some(all)
 }
 
 fn missing(section: &Section<'_>, key: &str, accepted: &str, found: &mut Findings<'_>) {

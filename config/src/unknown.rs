@@ -9,8 +9,7 @@ use toml::de::{DeTable, DeValue};
 use crate::error::ProblemKind;
 use crate::keys::{self, Node, Presence};
 use crate::raw::Findings;
-use crate::upstream::Driver;
-use crate::value::{Word, Wrong};
+use crate::value::Wrong;
 
 /// Edits between two words that still look like one mistyped.
 const LIKELY: usize = 2;
@@ -56,7 +55,6 @@ fn check_level(level: &Level<'_>, found: &mut Findings<'_>) {
                 value,
                 found,
             ),
-            None if belongs_to_later_kind(level) => {}
             None => refuse_unknown(level, at, path, name.get_ref(), found),
         }
     }
@@ -127,20 +125,6 @@ fn join(path: &str, name: &str) -> String {
     } else {
         format!("{path}.{name}")
     }
-}
-
-/// The kind itself is refused as not in this version; what its other keys are is for that version
-/// to say.
-fn belongs_to_later_kind(level: &Level<'_>) -> bool {
-    if level.pattern != "group.*.driver" {
-        return false;
-    }
-    let kind = level
-        .table
-        .iter()
-        .find(|(name, _)| name.get_ref() == "kind");
-    let kind = kind.and_then(|(_, value)| value.get_ref().as_str());
-    kind.is_some_and(|kind| Driver::LATER.contains(&kind))
 }
 
 fn refuse_later(at: usize, path: String, found: &mut Findings<'_>) {

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use crate::address;
 use crate::defaults;
+use crate::error::ProblemKind;
+use crate::moment::{self, Program};
 use crate::passfile::Password;
 use crate::raw::{Findings, Section};
 use crate::tls::RegionTls;
 use crate::units;
-use crate::value::{self, Word};
+use crate::value::{self, Word, Wrong};
 
 /// One upstream server address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +55,8 @@ pub struct Region {
     pub user: Option<String>,
     /// The password for that login; a passfile may hold those of the sessions' own users too.
     pub password: Password,
+    /// Its member's name in Patroni; none: found by host and port.
+    pub member: Option<String>,
     /// How a password may be used where the server asks for one.
     pub password_methods: Vec<Method>,
     /// TLS towards it, for the sessions as for the observer.
@@ -96,11 +100,32 @@ pub struct Observer {
     pub timeout: Duration,
 }
 
-/// `[group.X.driver]`: how a candidate is observed and promoted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Driver {
-    /// By SQL through the observer's login.
+/// `[group.X.driver]`: how a candidate is promoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Driver {
+    /// What promotes.
+    pub means: DriverMeans,
+    /// How long a promotion may take.
+    pub timeout: Duration,
+}
+
+/// What promotes a candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DriverMeans {
+    /// SQL through the observer's login.
     Postgres,
+    /// Patroni's REST API, at the first of these addresses that answers.
+    Patroni(Vec<String>),
+    /// A program, JSON in and JSON out.
+    Command(Program),
+}
+
+/// The word in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DriverKind {
+    Postgres,
+    Patroni,
+    Command,
 }
 
 /// `[group.X.reads]`.
@@ -146,6 +171,7 @@ impl Region {
         let http_ca = section.read("http_ca", found, value::text(file));
         let tcp = Self::services(&section.section("tcp"), found);
         let password = Password::read(section, found);
+        let member = section.read("member", found, value::text("a Patroni member's name"));
         Some(Self {
             name,
             postgres: postgres?,
@@ -155,6 +181,7 @@ impl Region {
             tcp,
             user,
             password,
+            member,
             password_methods: section
                 .read("password_methods", found, value::list_of::<Method>)
                 .unwrap_or_else(|| defaults::PASSWORD_METHODS.to_vec()),
@@ -213,6 +240,61 @@ impl Objectives {
     }
 }
 
+impl Driver {
+    /// Reads it; with a problem it is as if nothing was given, and the problem counts.
+    pub(crate) fn read(section: &Section<'_>, found: &mut Findings<'_>) -> Self {
+        let kind = section.word("kind", defaults::DRIVER, found);
+        let of = |key: &str, kind: &str, found: &mut Findings<'_>| {
+            let wrong = Wrong::value(format!("is for kind = {kind:?}"), "a file without it");
+            found.problem(
+                section.at(key),
+                section.path(key),
+                ProblemKind::Conflict,
+                wrong,
+            );
+        };
+        if kind != DriverKind::Patroni && section.is_given("url") {
+            of("url", "patroni", found);
+        }
+        if kind != DriverKind::Command && section.is_given("command") {
+            of("command", "command", found);
+        }
+        let means = match kind {
+            DriverKind::Postgres => DriverMeans::Postgres,
+            DriverKind::Patroni => {
+                let example = "the address of Patroni's REST API, or a list of several";
+                let urls = section.require("url", found, example, moment::urls);
+                DriverMeans::Patroni(urls.unwrap_or_default())
+            }
+            DriverKind::Command => {
+                let example = "a list such as [\"/usr/local/bin/program\", \"argument\"]";
+                let program = section.require("command", found, example, moment::program);
+                DriverMeans::Command(program.unwrap_or_default())
+            }
+        };
+        Self {
+            means,
+            timeout: section.duration("timeout", &defaults::DRIVER_TIMEOUT, found),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> DriverKind {
+        match self.means {
+            DriverMeans::Postgres => DriverKind::Postgres,
+            DriverMeans::Patroni(_) => DriverKind::Patroni,
+            DriverMeans::Command(_) => DriverKind::Command,
+        }
+    }
+}
+
+impl Word for DriverKind {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("postgres", Self::Postgres),
+        ("patroni", Self::Patroni),
+        ("command", Self::Command),
+    ];
+}
+
 impl Word for HttpVersion {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("auto", Self::Auto),
@@ -223,11 +305,6 @@ impl Word for HttpVersion {
 
 impl Word for Away {
     const WORDS: &'static [(&'static str, Self)] = &[("stay", Self::Stay), ("other", Self::Other)];
-}
-
-impl Word for Driver {
-    const WORDS: &'static [(&'static str, Self)] = &[("postgres", Self::Postgres)];
-    const LATER: &'static [&'static str] = &["patroni", "command"];
 }
 
 impl Word for Method {

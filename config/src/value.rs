@@ -111,6 +111,20 @@ pub(crate) fn text(accepted: &str) -> impl FnOnce(&DeValue<'_>) -> Result<String
     }
 }
 
+/// A list of such texts; one given twice counts once.
+pub(crate) fn texts(accepted: &str) -> impl FnOnce(&DeValue<'_>) -> Result<Vec<String>, Wrong> {
+    move |value| {
+        let mut texts = Vec::new();
+        for element in elements(value, accepted)? {
+            let one = text(accepted)(element.get_ref())?;
+            if !texts.contains(&one) {
+                texts.push(one);
+            }
+        }
+        Ok(texts)
+    }
+}
+
 /// A list of words, each once.
 pub(crate) fn list_of<W: Word>(value: &DeValue<'_>) -> Result<Vec<W>, Wrong> {
     let accepted = format!(
@@ -146,27 +160,7 @@ fn elements<'a, 'v>(
     accepted: &str,
 ) -> Result<&'a [Spanned<DeValue<'v>>], Wrong> {
     let list = value.as_array().map(|array| &array[..]);
-    list.ok_or_else(|| Wrong::value("is not a list", accepted))
-}
-
-/// A list of such texts; one given twice counts once.
-pub(crate) fn texts(accepted: &str) -> impl FnOnce(&DeValue<'_>) -> Result<Vec<String>, Wrong> {
-    move |value| {
-        let Some(elements) = value.as_array() else {
-            return Err(Wrong::value(
-                format!("{} is not a list", shown(value)),
-                accepted,
-            ));
-        };
-        let mut texts = Vec::new();
-        for element in elements.iter() {
-            let one = text(accepted)(element.get_ref())?;
-            if !texts.contains(&one) {
-                texts.push(one);
-            }
-        }
-        Ok(texts)
-    }
+    list.ok_or_else(|| Wrong::value(format!("{} is not a list", shown(value)), accepted))
 }
 
 /// `true` or `false`.

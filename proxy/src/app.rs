@@ -18,6 +18,7 @@ use writefence_admin::api::{ApiError, Code, ReloadReport};
 use writefence_config::{self as config, Config, Listener, Loaded, Volatile, reload};
 
 use crate::control::{Boot, Daemon, GroupParts, ObserverLogin, Settings, chain};
+use crate::driver::Means;
 use crate::error::StartError;
 use crate::fleet::{Incarnation, LocalStore, Start, Store};
 use crate::gate::{Gate, Lane, Limits, Phase};
@@ -76,7 +77,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     let mut doors = Vec::new();
     for section in &config.groups {
         for listener in section.listeners.iter().filter_map(Listener::postgres) {
-            let ask = ask(&section.observer);
+            let ask = ask(&section.observer, mark(&store));
             let door = material::door(&section.name, listener, mock, ask, &mut parts)?;
             doors.push(Arc::new(door));
         }
@@ -91,14 +92,18 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
             store: Arc::clone(&store) as Arc<dyn Store>,
             scope: format!("{}/{}", store.id(), section.name),
             settings: Settings::from(section),
+            hooks: for_group(&config.hooks, &section.name, |hook| hook.group.as_deref()),
+            checks: for_group(&config.checks, &section.name, |check| {
+                check.group.as_deref()
+            }),
             log: Arc::clone(&built.log),
             left: built.left,
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
-        let login = observer_login(section.observer.clone());
+        let login = observer_login(section.observer.clone(), mark(&store));
         tasks.spawn(keeper::keep(Arc::clone(&built.group), stop.clone()));
-        let opened = crate::control::open(parts, built.boot, login).await;
+        let opened = crate::control::open(parts, built.boot, login, means(section)).await;
         let failed = |source| StartError::Group {
             group: section.name.clone(),
             source,
@@ -297,7 +302,7 @@ fn build(
         rules: rules(section),
         requests: Arc::default(),
         http: Arc::default(),
-        catalogs: catalogs(&section.observer),
+        catalogs: catalogs(&section.observer, mark(store)),
         unknown: Arc::new(unknown),
         settings: front(config, section),
         moves: Arc::new(Semaphore::new(config.limits.moves)),
@@ -336,7 +341,38 @@ fn target(region: &config::Region, link: Link) -> Target {
     }
 }
 
-fn observer_login(observer: config::Observer) -> impl Fn(&Target) -> ObserverLogin {
+/// What names this group, or none.
+fn for_group<T: Clone>(all: &[T], name: &str, group: impl Fn(&T) -> Option<&str>) -> Vec<T> {
+    let mine = all
+        .iter()
+        .filter(|one| group(one).is_none_or(|group| group == name));
+    mine.cloned().collect()
+}
+
+/// What promotes each region's server.
+fn means(section: &config::Group) -> impl Fn(&Target) -> Means {
+    let section = section.clone();
+    move |target| match &section.driver.means {
+        config::DriverMeans::Postgres => Means::Postgres,
+        config::DriverMeans::Patroni(urls) => Means::Patroni {
+            urls: urls.clone(),
+            member: section
+                .region(target.region.as_str())
+                .and_then(|region| region.member.clone()),
+        },
+        config::DriverMeans::Command(words) => Means::Command {
+            words: words.clone(),
+            group: section.name.clone(),
+        },
+    }
+}
+
+/// Short enough to leave room in an application_name, long enough to tell two daemons apart.
+fn mark(store: &LocalStore) -> String {
+    store.id().chars().take(8).collect()
+}
+
+fn observer_login(observer: config::Observer, mark: String) -> impl Fn(&Target) -> ObserverLogin {
     move |target| {
         let (host, port) = (target.endpoint.host.as_str(), target.endpoint.port);
         let password = observer
@@ -347,18 +383,19 @@ fn observer_login(observer: config::Observer) -> impl Fn(&Target) -> ObserverLog
             database: observer.database.clone(),
             password,
             timeout: observer.timeout,
+            mark: mark.clone(),
         }
     }
 }
 
 /// How a listener's `auth_query` is asked.
-fn ask(observer: &config::Observer) -> Ask {
-    let login = observer_login(observer.clone());
+fn ask(observer: &config::Observer, mark: String) -> Ask {
+    let login = observer_login(observer.clone(), mark);
     Box::new(move |target| login(target).login(false))
 }
 
 /// Read by the observer, in whatever database it has to be.
-fn catalogs(observer: &config::Observer) -> Catalogs {
+fn catalogs(observer: &config::Observer, mark: String) -> Catalogs {
     let home = observer.database.clone();
     let observer = observer.clone();
     let login = move |target: &Target, database: &str| {
@@ -366,7 +403,7 @@ fn catalogs(observer: &config::Observer) -> Catalogs {
             database: database.to_owned(),
             ..observer.clone()
         };
-        observer_login(observer)(target).login(false)
+        observer_login(observer, mark.clone())(target).login(false)
     };
     Catalogs::new(&home, Box::new(login))
 }
@@ -468,6 +505,8 @@ fn applies(key: &str) -> bool {
         "run.",
         "reads.",
         "objectives.",
+        "preflight.",
+        "evidence.",
         "observer.interval",
     ];
     let Some((_, rest)) = key
@@ -515,6 +554,7 @@ fn reloader(
         }) {
             (was.fence, was.drain, was.run) = (is.fence.clone(), is.drain.clone(), is.run.clone());
             (was.reads, was.objectives) = (is.reads.clone(), is.objectives.clone());
+            (was.preflight, was.evidence) = (is.preflight.clone(), is.evidence.clone());
             was.observer.interval = is.observer.interval;
         }
         Ok(report)

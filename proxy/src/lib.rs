@@ -18,6 +18,7 @@ pub mod gate;
 pub mod group;
 pub mod http;
 pub mod material;
+pub(crate) mod outside;
 pub mod pg;
 pub mod requests;
 pub mod scram;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use writefence_tests::ledger::{Outcome, Report, ms, text_ms};
+use writefence_tests::ledger::{Outcome, Report, Shape, ms, text_ms};
 
 /// What a move promises to its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -73,7 +73,7 @@ impl Act {
                 found.durable_lost()
             ),
         };
-        vec![
+        let mut lines = vec![
             (
                 "write gap",
                 format!(
@@ -95,7 +95,24 @@ impl Act {
                 format!("{lost} of {}", report.count(Outcome::Acked)),
             ),
             ("duplicates", found.duplicates.len().to_string()),
-        ]
+        ];
+        let api = report
+            .shapes
+            .iter()
+            .find(|shape| shape.shape == Shape::ApiWrite);
+        if let Some(api) = api {
+            let acked: u64 = api
+                .outcomes
+                .get(&Outcome::Acked)
+                .copied()
+                .unwrap_or_default();
+            let gap = format!(
+                "{} for the worst client of the API, {acked} requests acknowledged",
+                text_ms(api.gaps.worst)
+            );
+            lines.insert(1, ("  over HTTP", gap));
+        }
+        lines
     }
 }
 
@@ -164,7 +181,6 @@ fn count(n: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use writefence_tests::Shape;
     use writefence_tests::ledger::{Findings, History, Id, Op, Window};
 
     use super::*;

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use writefence_tests::api::Api;
 use writefence_tests::eventually::pause;
 use writefence_tests::ledger::{Load, Plan};
+use writefence_tests::ports::free_port;
 use writefence_tests::postgres::Options;
-use writefence_tests::{Cluster, Daemon, DaemonOptions, Ledger};
+use writefence_tests::{Cluster, Daemon, DaemonOptions, HttpOptions, Ledger};
 
 use crate::tell;
 
@@ -18,6 +20,9 @@ const QUIET: Duration = Duration::from_millis(1000);
 pub(crate) struct Stage {
     // Dropped in this order: the daemon before what it watches.
     pub(crate) daemon: Daemon,
+    /// An instance of a small API in each region, and the HTTP front's port before them.
+    _apis: [Api; 2],
+    front: u16,
     pub(crate) ledger: Ledger,
     /// Primary first.
     pub(crate) pair: [Cluster; 2],
@@ -39,7 +44,12 @@ impl Stage {
             begin,
         );
         let begin = Instant::now();
-        let daemon = Daemon::start(DaemonOptions::new(&[&a, &b])).await?;
+        let origins = [free_port()?, free_port()?];
+        let http = HttpOptions::new(&origins)?;
+        let front = http.port;
+        let mut options = DaemonOptions::new(&[&a, &b]);
+        options.front = Some(http);
+        let daemon = Daemon::start(options).await?;
         daemon.wait_open().await.with_context(|| {
             format!(
                 "the daemon's log:\n{}",
@@ -50,8 +60,23 @@ impl Stage {
             &format!("writefence in front of them, on port {}", daemon.port()),
             begin,
         );
+        let database = Ledger::endpoint(daemon.port());
+        let apis = [
+            Api::start("a", origins[0], database.clone())?,
+            Api::start("b", origins[1], database)?,
+        ];
+        tell::done(
+            &format!(
+                "an API in each region, on ports {} and {}, behind port {front}",
+                apis[0].port(),
+                apis[1].port()
+            ),
+            begin,
+        );
         Ok(Self {
             daemon,
+            _apis: apis,
+            front,
             ledger,
             pair: [a, b],
             acts: 0,
@@ -75,9 +100,18 @@ impl Stage {
 
     /// Clients of every shape through the daemon, at work for a while.
     pub(crate) async fn clients(&self) -> Result<Load> {
-        let load = self
-            .ledger
-            .load(&Plan::mixed(Ledger::endpoint(self.daemon.port())))?;
+        self.at_work(&Plan::mixed(Ledger::endpoint(self.daemon.port())))
+            .await
+    }
+
+    /// The same, and clients of the API.
+    pub(crate) async fn clients_and_api(&self) -> Result<Load> {
+        let plan = Plan::mixed(Ledger::endpoint(self.daemon.port()));
+        self.at_work(&plan.with_api(self.front)).await
+    }
+
+    async fn at_work(&self, plan: &Plan) -> Result<Load> {
+        let load = self.ledger.load(plan)?;
         load.warm().await?;
         pause(QUIET).await;
         Ok(load)

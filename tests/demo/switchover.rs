@@ -53,7 +53,7 @@ pub(crate) async fn run_document(stage: &Stage, answer: Value) -> Result<Value> 
 pub(crate) async fn perform(stage: &mut Stage) -> Result<Act> {
     let title = stage.next("Planned switchover, writes held,");
     tell::title(&title);
-    let load = stage.clients().await?;
+    let load = stage.clients_and_api().await?;
     let moved = command(stage, &load, AFTER).await.context(title.clone())?;
     // Asked before the rewind makes it forget; a barrier may have shut it, which is as good.
     let old = Rows::read(stage.primary(), load.run()).await.ok();

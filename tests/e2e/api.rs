@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use writefence_tests::api::Api;
+use writefence_tests::daemon::HttpOptions;
 use writefence_tests::eventually::{pause, until};
 use writefence_tests::ledger::{Outcome, Plan, Report, Rows, Shape, Window};
 use writefence_tests::ports::free_port;
@@ -24,17 +25,16 @@ struct Stage {
     pair: Pair,
     front: u16,
     ledger: Ledger,
-    _apis: [Api; 2],
+    apis: [Option<Api>; 2],
 }
 
 impl Stage {
     async fn start(tune: impl FnOnce(&mut DaemonOptions)) -> Result<Self> {
-        let (front, a, b) = (free_port()?, free_port()?, free_port()?);
+        let (a, b) = (free_port()?, free_port()?);
+        let http = HttpOptions::new(&[a, b])?;
+        let front = http.port;
         let pair = Pair::start(|options| {
-            options.http = vec![("a".to_owned(), a), ("b".to_owned(), b)];
-            options.extra = format!(
-                "[[group.main.listen]]\nkind = \"http\"\naddress = \"127.0.0.1:{front}\"\n"
-            );
+            options.front = Some(http);
             tune(options);
         })
         .await?;
@@ -42,14 +42,14 @@ impl Stage {
         pair.b.wait_caught_up(&pair.a).await?;
         let database = Ledger::endpoint(pair.daemon.port());
         let apis = [
-            Api::start("a", a, database.clone())?,
-            Api::start("b", b, database)?,
+            Some(Api::start("a", a, database.clone())?),
+            Some(Api::start("b", b, database)?),
         ];
         Ok(Self {
             pair,
             front,
             ledger,
-            _apis: apis,
+            apis,
         })
     }
 
@@ -77,9 +77,17 @@ impl Stage {
 
     /// Starts a request and does not wait.
     async fn post(&self, path: &str) -> Result<TcpStream> {
+        self.send("POST", path).await
+    }
+
+    async fn get(&self, path: &str) -> Result<String> {
+        answer(self.send("GET", path).await?).await
+    }
+
+    async fn send(&self, method: &str, path: &str) -> Result<TcpStream> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.front)).await?;
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await?;
         Ok(stream)
@@ -200,5 +208,34 @@ async fn a_request_admitted_before_the_fence_does_all_its_writes_and_a_later_one
         .query_one("SELECT count(*) FROM ledger WHERE run = 9", &[])
         .await?;
     ensure!(rows.get::<_, i64>(0) == 4);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_goes_to_the_other_region_while_the_primarys_cannot_be_reached() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let mut stage = Stage::start(|_| ()).await?;
+    let read = stage.get("/orders/1").await?;
+    ensure!(
+        read.contains("served-by: a"),
+        "the primary's own region: {read}"
+    );
+    stage.apis[0] = None;
+    // The standby has to have been seen once.
+    until("a read to go to the other one", SOON, async || {
+        let read = stage.get("/orders/1").await?;
+        Ok(read.starts_with("HTTP/1.1 200") && read.contains("served-by: b"))
+    })
+    .await?;
+    let write = stage
+        .post(&format!("/orders/9/{}/0/1", Shape::ApiWrite.code()))
+        .await?;
+    let write = answer(write).await?;
+    ensure!(
+        !write.starts_with("HTTP/1.1 2"),
+        "a write goes nowhere else: {write}"
+    );
     Ok(())
 }

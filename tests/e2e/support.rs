@@ -67,11 +67,7 @@ impl Pair {
 
     /// The value of a metric, of the only group.
     pub(crate) async fn metric(&self, name: &str) -> Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.daemon.admin_port())).await?;
-        let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).await?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page).await?;
+        let page = page(&self.daemon, "/metrics").await?;
         let line = page.lines().find(|line| line.starts_with(name));
         let value = line.and_then(|line| line.split_whitespace().last());
         Ok(value
@@ -83,6 +79,17 @@ impl Pair {
     pub(crate) async fn rows(&self, at: &Cluster) -> Result<String> {
         at.value("SELECT count(*) FROM t").await
     }
+}
+
+/// The body of a page of metrics and health.
+pub(crate) async fn page(daemon: &Daemon, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", daemon.admin_port())).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await?;
+    let body = page.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    body.context("an answer with a body")
 }
 
 /// The first value of the first row; empty when there is none.

@@ -5,14 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module, and what it may use of the daemon's own modules.
-const MAY_USE: [(&str, &[&str]); 17] = [
+const MAY_USE: [(&str, &[&str]); 18] = [
     ("gate", &[]),
     ("upstream", &["gate", "scram", "tls"]),
     ("tls", &["watched"]),
     ("scram", &[]),
     ("watched", &[]),
     ("evidence", &["upstream", "sessions"]),
-    ("driver", &["upstream"]),
+    ("driver", &["outside", "upstream"]),
+    ("outside", &[]),
     ("sessions", &["upstream"]),
     ("unknown", &["gate"]),
     (

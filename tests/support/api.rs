@@ -119,10 +119,7 @@ impl Shop {
             Ok(_) => self.run(&head.method, &path).await,
             Err(error) => Err((400, error.to_string())),
         };
-        let (status, text) = match done {
-            Ok(found) => found,
-            Err(found) => found,
-        };
+        let (status, text) = done.unwrap_or_else(|refused| refused);
         let mut response = Response::new(Full::new(Bytes::from(text)));
         *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
         if let Ok(name) = self.name.parse() {

@@ -1,5 +1,7 @@
 //! The certificate that a promotion rests on, and the evidence in it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
@@ -56,4 +58,10 @@ pub enum EvidenceKind {
     Sync,
     /// The operator's word, with a reason.
     Override,
+}
+
+impl fmt::Display for EvidenceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }

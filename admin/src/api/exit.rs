@@ -50,8 +50,50 @@ impl Exit {
         ),
     ];
 
+    /// From what a person has to look at first to what is well: one command for several groups ends
+    /// with the first of these that one of them ended with. What is damaged or not known comes before
+    /// what was stopped in good order.
+    pub const WORST_FIRST: [Self; 9] = [
+        Self::VerifyFailed,
+        Self::Unreachable,
+        Self::Interrupted,
+        Self::Aborted,
+        Self::DrainTimedOut,
+        Self::Superseded,
+        Self::Precondition,
+        Self::Usage,
+        Self::Done,
+    ];
+
+    /// The one of several that stands for all of them; none at all is done.
+    pub fn fold(all: impl IntoIterator<Item = Self>) -> Self {
+        let place = |exit: &Self| Self::WORST_FIRST.iter().position(|known| known == exit);
+        all.into_iter().min_by_key(place).unwrap_or(Self::Done)
+    }
+
     /// The number handed to the shell.
     pub const fn code(self) -> u8 {
         self as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_of_several_stands_for_all_and_every_code_has_its_place() {
+        assert_eq!(
+            Exit::fold([Exit::Done, Exit::Precondition, Exit::Done]),
+            Exit::Precondition
+        );
+        assert_eq!(
+            Exit::fold([Exit::DrainTimedOut, Exit::Unreachable]),
+            Exit::Unreachable
+        );
+        assert_eq!(Exit::fold([]), Exit::Done);
+        for (exit, _) in Exit::TABLE {
+            assert!(Exit::WORST_FIRST.contains(&exit), "{exit:?}");
+        }
     }
 }

@@ -12,6 +12,7 @@ mod drain;
 mod error;
 mod exit;
 mod http;
+mod plan;
 mod preflight;
 mod request;
 mod run;
@@ -30,6 +31,7 @@ pub use drain::{Drain, DrainOutcome, LaneCounts, Straggler, StragglerKind};
 pub use error::{ApiError, Code, ErrorDoc};
 pub use exit::Exit;
 pub use http::{ExplainHttp, ExplainHttpListener, HttpVerdict};
+pub use plan::{Plan, PlannedStep};
 pub use preflight::{Finding, Level, Preflight};
 pub use request::{
     Abort, ExplainHttpRequest, ExplainSqlRequest, FailoverRequest, OpenWrites, PreflightRequest,

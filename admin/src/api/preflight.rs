@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Plan;
+
 /// Answer of `preflight`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preflight {
@@ -17,6 +19,9 @@ pub struct Preflight {
     pub level: Level,
     /// Every condition looked at, also those that hold.
     pub findings: Vec<Finding>,
+    /// What the move would do, where that was asked for.
+    #[serde(default)]
+    pub plan: Option<Plan>,
 }
 
 /// One condition and what was found.
@@ -56,6 +61,7 @@ impl Preflight {
             to,
             level,
             findings,
+            plan: None,
         }
     }
 }

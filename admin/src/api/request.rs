@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::FenceAnswer;
+use super::{FenceAnswer, RunKind};
 
 /// `preflight --to R`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ use super::FenceAnswer;
 pub struct PreflightRequest {
     /// The candidate's region.
     pub to: String,
+    /// The move whose plan is wanted too: `switchover` or `failover`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<RunKind>,
 }
 
 /// `prepare --primary R --reason ID [--hold 20s | --reject]`.

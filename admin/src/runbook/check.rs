@@ -46,7 +46,11 @@ impl RunFacts {
             Fact::Open(_) => self.check_open(),
             Fact::Aborting { .. } => self.check_abort(),
             Fact::State { state, .. } => self.check_state(*state),
-            Fact::Verb { .. } | Fact::Exception { .. } | Fact::Note { .. } => Ok(()),
+            Fact::Verb { .. }
+            | Fact::Exception { .. }
+            | Fact::Note { .. }
+            | Fact::HookBegun { .. }
+            | Fact::HookEnded { .. } => Ok(()),
         }
     }
 

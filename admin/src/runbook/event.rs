@@ -40,6 +40,8 @@ impl Fact {
             | Self::Promoted(_)
             | Self::Open(_)
             | Self::Aborting { .. }
+            | Self::HookBegun { .. }
+            | Self::HookEnded { .. }
             | Self::State { .. } => None,
         }
     }
@@ -86,6 +88,16 @@ impl Fact {
                 format!("writes pass on {} at epoch {}", opened.region, opened.epoch)
             }
             Self::Aborting { actor, reason } => format!("aborting, asked for by {actor}: {reason}"),
+            Self::HookBegun { hook, moment } => format!("hook {hook} ({moment}) begins"),
+            Self::HookEnded {
+                hook,
+                took_ms,
+                error,
+                ..
+            } => match error {
+                None => format!("hook {hook} done in {took_ms} ms"),
+                Some(why) => format!("hook {hook} FAILED after {took_ms} ms: {why}"),
+            },
             Self::State {
                 state: RunState::Running,
                 ..

@@ -30,6 +30,8 @@ pub struct RunFacts {
     pub verb: Option<Verb>,
     /// What was waived.
     pub exceptions: Vec<String>,
+    /// Hooks that were done, each with its moment: a run that is resumed does none of them again.
+    pub hooks_done: Vec<(String, String)>,
     /// The step begun last.
     pub step: Option<Step>,
     /// Every step, in order.
@@ -72,6 +74,7 @@ impl RunFacts {
             error: None,
             verb: None,
             exceptions: Vec::new(),
+            hooks_done: Vec::new(),
             step: None,
             steps: Step::ALL.into_iter().map(pending).collect(),
             fence: None,
@@ -91,6 +94,12 @@ impl RunFacts {
 
     pub(super) fn step_mut(&mut self, step: Step) -> &mut StepRecord {
         &mut self.steps[step as usize]
+    }
+
+    /// Whether a hook was done at this moment of the run.
+    pub fn has_done(&self, hook: &str, moment: &str) -> bool {
+        let done = |(name, when): &(String, String)| name == hook && when == moment;
+        self.hooks_done.iter().any(done)
     }
 
     /// Whether a step needs no more doing.

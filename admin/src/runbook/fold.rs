@@ -104,7 +104,17 @@ impl RunFacts {
     fn take(&mut self, at: Timestamp, fact: &Fact) {
         match fact {
             // `check` has refused a second start.
-            Fact::Started(_) | Fact::Note { .. } => {}
+            Fact::Started(_) | Fact::Note { .. } | Fact::HookBegun { .. } => {}
+            Fact::HookEnded {
+                hook,
+                moment,
+                error,
+                ..
+            } => {
+                if error.is_none() {
+                    self.hooks_done.push((hook.clone(), moment.clone()));
+                }
+            }
             Fact::Verb { verb, .. } => {
                 self.verb = Some(*verb);
                 self.error = None;

@@ -106,6 +106,25 @@ pub enum Fact {
         /// Why.
         reason: String,
     },
+    /// A hook of the user's begins; known before it does anything.
+    HookBegun {
+        /// Its name.
+        hook: String,
+        /// At which moment of the run. (`at` is the record's own.)
+        moment: String,
+    },
+    /// It has ended.
+    HookEnded {
+        /// Its name.
+        hook: String,
+        /// At which moment of the run. (`at` is the record's own.)
+        moment: String,
+        /// Milliseconds that it took, with its retries.
+        took_ms: u64,
+        /// Why it failed; null if it did not.
+        #[serde(default)]
+        error: Option<String>,
+    },
     /// Any other change of the run's state.
     State {
         /// The new state.
@@ -233,6 +252,8 @@ impl Fact {
             | Self::Certificate { .. }
             | Self::Exception { .. }
             | Self::State { .. }
+            | Self::HookBegun { .. }
+            | Self::HookEnded { .. }
             | Self::Note { .. } => false,
         }
     }

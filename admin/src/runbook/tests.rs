@@ -196,6 +196,32 @@ fn with(mut facts: Vec<Fact>, more: impl IntoIterator<Item = Fact>) -> Vec<Fact>
     facts
 }
 
+/// Its fields stand beside those of the record, so none may bear the same name.
+#[test]
+fn the_records_of_a_hook_are_read_back_as_they_were_written() {
+    let (hook, moment) = ("dns".to_owned(), "after_promote".to_owned());
+    let begun = Fact::HookBegun {
+        hook: hook.clone(),
+        moment: moment.clone(),
+    };
+    let ended = Fact::HookEnded {
+        hook,
+        moment,
+        took_ms: 7,
+        error: None,
+    };
+    for fact in [begun, ended] {
+        let record = Record {
+            seq: 4,
+            at: at(4),
+            run: "r".to_owned(),
+            fact,
+        };
+        let line = encode(&record);
+        assert_eq!(serde_json::from_slice::<Record>(&line).unwrap(), record);
+    }
+}
+
 #[test]
 fn a_whole_journal_is_read_back_as_it_was_written() {
     let written = records(whole());
@@ -514,6 +540,8 @@ fn the_next_verb_follows_the_state() {
     assert_eq!(next_verb(&steps(fenced.clone())), Some(Verb::WatchDrain));
     assert!(steps(fenced.clone()).achieved(Verb::Prepare));
     assert!(!steps(fenced.clone()).achieved(Verb::WatchDrain));
+    let unstored = fenced.iter().take(3).cloned().chain([failed(Step::Fence)]);
+    assert_eq!(next_verb(&steps(unstored.collect())), Some(Verb::Abort));
     let interrupted = with(fenced.clone(), [becomes(RunState::Interrupted)]);
     assert_eq!(next_verb(&steps(interrupted)), Some(Verb::Resume));
     assert_eq!(

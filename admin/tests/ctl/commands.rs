@@ -19,7 +19,14 @@ fn every_verb_sends_all_its_options() {
     let (a, b, x) = (|| "a".to_owned(), || "b".to_owned(), || "x".to_owned());
     check(
         &["preflight", "--to", "b"],
-        called(&PreflightRequest { to: b() }, None, None),
+        called(
+            &PreflightRequest {
+                to: b(),
+                plan: None,
+            },
+            None,
+            None,
+        ),
     );
     let prepare = |answer, hold_ms| Prepare {
         primary: a(),
@@ -293,7 +300,7 @@ const EXITS: &[(&[&str], i32, Option<&str>)] = &[
     (
         &["--group", "main,other", "abort"],
         1,
-        Some("not_in_this_version"),
+        Some("no_such_group"),
     ),
     (&["--group", "main,", "status"], 1, Some("bad_request")),
     (
@@ -419,13 +426,60 @@ fn one_of_several_groups_has_to_be_named() {
     let ran = server.ctl(&["abort"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("main, stock"), "{}", ran.stderr);
-    assert_eq!(server.ctl(&["--group", "all", "abort"]).code, Some(1));
     assert!(server.fake.calls().is_empty());
     assert_eq!(server.ctl(&["--group", "stock", "sessions"]).code, Some(0));
     let ran = server.ctl(&["--group", "stock,main", "status"]);
     assert!(ran.stdout.contains("group main: OPEN") && ran.stdout.contains("group stock: OPEN"));
     let ran = server.ctl(&["--group", "stock", "--json", "status"]);
     assert_eq!(ran.document()["groups"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn one_command_is_for_each_of_several_groups_once() {
+    let server = Server::with_groups(&["main", "stock"]);
+    let groups = ["--group", "main,stock,main", "--json"];
+    let ran = server.ctl(&[&groups[..], &["preflight", "--to", "b"]].concat());
+    let document = ran.document();
+    assert_eq!(ran.code, Some(0), "{document}");
+    let named = document["groups"].as_array().unwrap().iter();
+    let named: Vec<_> = named
+        .map(|group| group["group"].as_str().unwrap())
+        .collect();
+    assert_eq!(named, ["main", "stock"]);
+    // A comparison is of one group.
+    let ran = server.ctl(&["--group", "all", "abort", "--epoch", "4"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("of one group"), "{}", ran.stderr);
+}
+
+#[test]
+fn nothing_is_begun_anywhere_while_something_blocks_somewhere() {
+    let server = Server::with_groups(&["main", "stock"]);
+    // The fake's region c is blocked in every group.
+    let ran = server.ctl(&["--group", "all", "switchover", "--to", "c", "--reason", "x"]);
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("nothing was begun in any group"),
+        "{}",
+        ran.stderr
+    );
+    let asked: Vec<_> = server.fake.calls();
+    assert!(asked.iter().all(|call| call[0] == "preflight"), "{asked:?}");
+    let ran = server.ctl(&["--group", "main,nowhere", "abort"]);
+    assert_eq!(ran.code, Some(1));
+}
+
+#[test]
+fn a_dry_run_asks_for_a_plan_and_starts_nothing() {
+    let server = Server::start();
+    let ran = server.ctl(&["switchover", "--to", "b", "--reason", "x", "--dry-run"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let calls = server.fake.calls();
+    assert_eq!(calls.len(), 1, "{calls:?}");
+    assert_eq!(
+        (&calls[0][0], &calls[0][2]["plan"]),
+        (&"preflight".into(), &"switchover".into())
+    );
 }
 
 #[test]

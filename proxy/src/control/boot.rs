@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 use writefence_admin::api::{ApiError, Code, RunState};
 use writefence_admin::runbook::{Fact, Record, RunFacts, after_restart as run_after_restart, fold};
+use writefence_config::{Check, Hook};
 
 use super::actor::{Actor, of_record};
 use super::book::Book;
@@ -19,12 +20,17 @@ use super::figures::Tally;
 use super::leftover::Leftover;
 use super::line::ObserverLogin;
 use super::observer::{Observer, watch};
+use super::preflight::watch as readiness;
+use super::preflight::watch::Board;
 use super::servers::Servers;
 use super::settings::Settings;
 use super::start::{self, Begin, FirstStart};
 use super::steps::Asked;
+use super::tripwire::{self, Tripwire};
 use super::work::{Job, launch};
 use super::{nearby, unknown};
+use crate::clock;
+use crate::driver::Means;
 use crate::fleet::{Found, Incarnation, Predecessor, Store, StoreError, StoredPhase};
 use crate::gate::Epoch;
 use crate::group::Group;
@@ -163,6 +169,10 @@ pub struct GroupParts {
     pub scope: String,
     /// Times of fences and runs.
     pub settings: Settings,
+    /// The user's hooks for this group.
+    pub hooks: Vec<Hook>,
+    /// The user's checks for this group.
+    pub checks: Vec<Check>,
     /// The log of own backends.
     pub log: Arc<Incarnation>,
     /// What the predecessor left.
@@ -198,9 +208,10 @@ pub async fn open(
     parts: GroupParts,
     mut boot: Boot,
     login: impl Fn(&Target) -> ObserverLogin,
+    means: impl Fn(&Target) -> Means,
 ) -> Result<Opened, BootError> {
     let targets = Arc::clone(&parts.group.targets);
-    let observer = Arc::new(Observer::new(parts.scope.clone(), targets, login));
+    let observer = Arc::new(Observer::new(parts.scope.clone(), targets, login, means));
     let desk = desk(&parts, &mut boot, Arc::clone(&observer) as Arc<dyn Servers>);
     for line in observer.lines() {
         let (own, other) = (Arc::clone(&desk), Arc::clone(&desk));
@@ -262,6 +273,9 @@ pub(crate) fn desk(parts: &GroupParts, boot: &mut Boot, servers: Arc<dyn Servers
     Arc::new(Desk {
         group,
         settings: ArcSwap::from_pointee(parts.settings.clone()),
+        hooks: parts.hooks.clone(),
+        checks: parts.checks.clone(),
+        kept: ArcSwap::default(),
         servers,
         book,
         actor,
@@ -269,6 +283,9 @@ pub(crate) fn desk(parts: &GroupParts, boot: &mut Boot, servers: Arc<dyn Servers
         leftover,
         tasks,
         tally,
+        board: Board::default(),
+        tripwire: Tripwire::default(),
+        moved: ArcSwap::from_pointee(clock::now()),
         notice: ArcSwap::from_pointee(None),
         trouble: ArcSwap::from_pointee(None),
         verbs: Mutex::default(),
@@ -449,6 +466,14 @@ fn watch_over(desk: &Arc<Desk>, parts: &GroupParts) {
     parts
         .tasks
         .spawn(async move { watch_identity(&own, stop).await });
+    let (own, stop) = (Arc::clone(desk), parts.stop.clone());
+    parts
+        .tasks
+        .spawn(async move { readiness::watch(&own, stop).await });
+    let (own, stop) = (Arc::clone(desk), parts.stop.clone());
+    parts
+        .tasks
+        .spawn(async move { tripwire::watch(&own, stop).await });
 }
 
 /// Fences when another server answers in the accepted region: one that was never accepted must not

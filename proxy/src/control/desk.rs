@@ -4,15 +4,20 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 use writefence_admin::api::{ApiError, Code, Run};
+use writefence_config::{Check, Hook};
 
 use super::actor::Actor;
 use super::book::Book;
+use super::checks::Kept;
 use super::drains::Drains;
 use super::figures::Tally;
 use super::leftover::Leftover;
+use super::preflight::watch::Board;
 use super::servers::{Own, Servers, Ticket};
 use super::settings::Settings;
+use super::tripwire::Tripwire;
 use crate::group::Group;
 use crate::shutdown::Tasks;
 use crate::upstream::Region;
@@ -21,6 +26,11 @@ use crate::upstream::Region;
 pub(crate) struct Desk {
     pub(crate) group: Arc<Group>,
     pub(crate) settings: ArcSwap<Settings>,
+    /// The user's own hooks and checks for this group, in the order of the file.
+    pub(crate) hooks: Vec<Hook>,
+    pub(crate) checks: Vec<Check>,
+    /// What checks compare with after a move, and of which run it is.
+    pub(crate) kept: ArcSwap<(String, Kept)>,
     pub(crate) servers: Arc<dyn Servers>,
     pub(crate) book: Arc<Book>,
     pub(crate) actor: Actor,
@@ -28,6 +38,12 @@ pub(crate) struct Desk {
     pub(crate) leftover: Arc<Leftover>,
     pub(crate) tasks: Tasks,
     pub(crate) tally: Arc<Tally>,
+    /// Whether each candidate could take over, as found last.
+    pub(crate) board: Board,
+    /// Whether another side takes writes.
+    pub(crate) tripwire: Tripwire,
+    /// When the target in force changed last.
+    pub(crate) moved: ArcSwap<Instant>,
     /// Why the group came up fenced, for status.
     pub(crate) notice: ArcSwap<Option<String>>,
     /// Why the run stands still, where no step's record says it.
@@ -56,6 +72,11 @@ impl Desk {
     /// The region of the accepted target.
     pub(crate) fn accepted(&self) -> Region {
         self.group.targets.accepted().region.clone()
+    }
+
+    /// When the target in force changed last; the start, before it ever did.
+    pub(crate) fn moved_at(&self) -> Instant {
+        **self.moved.load()
     }
 
     /// The live or the last run as a document.

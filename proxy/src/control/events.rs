@@ -67,6 +67,22 @@ pub(crate) fn sentence(fact: &Fact) -> (Option<Step>, String) {
             let why = error.as_ref().map(|e| format!(": {e}")).unwrap_or_default();
             (None, format!("the run is {state}{why}"))
         }
+        Fact::HookBegun { hook, moment } => (None, format!("hook {hook} ({moment}) begins")),
+        Fact::HookEnded {
+            hook,
+            took_ms,
+            error: None,
+            ..
+        } => (None, format!("hook {hook} done in {took_ms} ms")),
+        Fact::HookEnded {
+            hook,
+            took_ms,
+            error: Some(why),
+            ..
+        } => (
+            None,
+            format!("hook {hook} failed after {took_ms} ms: {why}"),
+        ),
         Fact::Note { step, text } => (*step, text.clone()),
     }
 }

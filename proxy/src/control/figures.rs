@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use writefence_admin::api::{DrainOutcome, RunState};
+use writefence_admin::api::{DrainOutcome, Level as Finding, RunState};
 
 use super::desk::Desk;
 use super::{Daemon, status};
@@ -70,6 +70,10 @@ pub struct Figures {
     pub repoints: u64,
     /// A run is live.
     pub run_live: bool,
+    /// Regions that take writes or were written to though they are not the primary in force.
+    pub split_brain: usize,
+    /// How often such a thing was noticed since the start.
+    pub split_brain_total: u64,
     /// The last run's write gap, once it opened again.
     pub write_gap_ms: Option<u64>,
     /// HTTP requests that write, by state.
@@ -95,6 +99,9 @@ pub struct RegionFigures {
     pub lag_bytes: Option<u64>,
     /// It is the primary in force.
     pub accepted: bool,
+    /// Findings by level (pass, warn, block) of the last look at whether it could take over, and
+    /// the age of that look in seconds; `None` before the first and for the primary.
+    pub readiness: Option<([u64; 3], f64)>,
 }
 
 impl Daemon {
@@ -110,11 +117,17 @@ impl Daemon {
         for desk in self.desks() {
             let name = &desk.group.name;
             all.insert(format!("gate/{name}"), gate(desk));
+            all.insert(format!("split_brain/{name}"), split_brain(desk));
             for target in desk.group.targets.regions() {
                 all.insert(
                     format!("region/{name}/{}", target.region),
                     region(desk, target),
                 );
+            }
+            for target in desk.group.targets.regions() {
+                if let Some(component) = readiness(desk, target) {
+                    all.insert(format!("preflight/{name}/{}", target.region), component);
+                }
             }
             all.insert(format!("state/{name}"), state(desk));
         }
@@ -222,6 +235,8 @@ fn of(desk: &Desk) -> Figures {
         ],
         repoints: n(&tally.repoints),
         run_live: desk.book.live().is_some(),
+        split_brain: desk.tripwire.alarms().len(),
+        split_brain_total: desk.tripwire.raised(),
         write_gap_ms: run
             .filter(|_| !desk.actor.is_fenced())
             .and_then(|run| run.write_gap_ms),
@@ -247,7 +262,37 @@ fn of_region(desk: &Desk, target: &Target) -> RegionFigures {
         lag_seconds: status::lag_seconds(desk, target),
         lag_bytes: status::lag_bytes(desk, target),
         accepted: target.region == desk.accepted(),
+        readiness: desk.board.of(&target.region).map(|board| {
+            let n = |level| board.findings.iter().filter(|f| f.level == level).count() as u64;
+            let levels = [Finding::Pass, Finding::Warn, Finding::Block].map(n);
+            (levels, board.at.elapsed().as_secs_f64())
+        }),
     }
+}
+
+fn split_brain(desk: &Desk) -> Component {
+    let primary = desk.accepted();
+    let alarms = desk.tripwire.alarms();
+    let texts: Vec<String> = alarms
+        .iter()
+        .map(|(region, alarm)| alarm.sentence(region, &primary))
+        .collect();
+    let (status, detail) = match texts.is_empty() {
+        true => (Level::Operational, "no other side takes writes".to_owned()),
+        false => (Level::Failed, texts.join("; ")),
+    };
+    Component { status, detail }
+}
+
+/// A candidate that could not take over is no failure of today.
+fn readiness(desk: &Desk, target: &Target) -> Option<Component> {
+    let board = desk.board.of(&target.region)?;
+    let status = match board.level() {
+        Finding::Pass | Finding::Warn => Level::Operational,
+        Finding::Block => Level::Degraded,
+    };
+    let detail = board.worst();
+    Some(Component { status, detail })
 }
 
 fn gate(desk: &Desk) -> Component {

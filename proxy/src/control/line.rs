@@ -18,11 +18,11 @@ use writefence_config::Secret;
 use super::error::chain;
 use super::servers::Seen;
 use crate::clock;
-use crate::driver::{Driver as _, DriverError, Pinned, Postgres, Promotion};
+use crate::driver::{Driven, Driver as _, DriverError, Means, Pinned, Promotion};
 use crate::upstream::wire::{Client, Login, LoginError};
 use crate::upstream::{Endpoint, Region};
 
-/// What the observer's connections call themselves.
+/// What the observer's connections call themselves, before the mark of their daemon.
 pub(crate) const OBSERVER: &str = "writefence observer";
 
 /// How the observer logs in.
@@ -36,15 +36,22 @@ pub struct ObserverLogin {
     pub password: Option<Secret<String>>,
     /// For a login and for each answer.
     pub timeout: Duration,
+    /// Sets this daemon's connections apart from another writefence's.
+    pub mark: String,
 }
 
 impl ObserverLogin {
+    /// What the connections call themselves.
+    pub(crate) fn name(&self) -> String {
+        format!("{OBSERVER} {}", self.mark)
+    }
+
     /// The login, for queries or for the replication protocol.
     pub fn login(&self, replication: bool) -> Login {
         let mut params = vec![
             ("user".to_owned(), self.user.clone()),
             ("database".to_owned(), self.database.clone()),
-            ("application_name".to_owned(), OBSERVER.to_owned()),
+            ("application_name".to_owned(), self.name()),
         ];
         if replication {
             params.push(("replication".to_owned(), "true".to_owned()));
@@ -84,7 +91,8 @@ pub(crate) struct Line {
     pub(crate) work: Slot,
     pub(crate) history: Slot,
     /// The candidate's driver, logged in ahead of a promotion.
-    driver: Mutex<Option<Arc<Postgres>>>,
+    driver: Mutex<Option<Arc<Driven>>>,
+    means: Means,
     pub(crate) seen: ArcSwapOption<Seen>,
     /// Rung when the next probe is not to wait for its time.
     pub(crate) look_now: Notify,
@@ -123,7 +131,12 @@ impl Held<'_> {
 }
 
 impl Line {
-    pub(crate) fn new(region: Region, endpoint: Endpoint, how: ObserverLogin) -> Self {
+    pub(crate) fn new(
+        region: Region,
+        endpoint: Endpoint,
+        how: ObserverLogin,
+        means: Means,
+    ) -> Self {
         Self {
             region,
             endpoint,
@@ -132,6 +145,7 @@ impl Line {
             work: Slot::default(),
             history: Slot::default(),
             driver: Mutex::default(),
+            means,
             seen: ArcSwapOption::empty(),
             look_now: Notify::new(),
         }
@@ -170,6 +184,11 @@ impl Line {
             .map_err(|e| self.unreachable(&e))
     }
 
+    /// What this daemon's connections call themselves.
+    pub(crate) fn name(&self) -> String {
+        self.how.name()
+    }
+
     /// Process ids of the observer's connections other than the working one.
     pub(crate) fn others(&self) -> [i32; 2] {
         [
@@ -178,9 +197,14 @@ impl Line {
         ]
     }
 
+    fn driven(&self) -> Driven {
+        let (region, endpoint) = (self.region.clone(), self.endpoint.clone());
+        Driven::new(region, endpoint, self.means.clone(), self.how.login(false))
+    }
+
     /// Logs the driver in ahead of a promotion.
     pub(crate) async fn warm_driver(&self) -> Result<(), ApiError> {
-        let fresh = Arc::new(Postgres::new(self.endpoint.clone(), self.how.login(false)));
+        let fresh = Arc::new(self.driven());
         fresh.connect().await.map_err(|e| self.not_driven(&e))?;
         *self.driver.lock().await = Some(fresh);
         Ok(())
@@ -195,13 +219,13 @@ impl Line {
         let ahead = self.driver.lock().await.take();
         let driver = match ahead {
             Some(driver) => driver,
-            None => Arc::new(Postgres::new(self.endpoint.clone(), self.how.login(false))),
+            None => Arc::new(self.driven()),
         };
         match driver.promote(pinned, until).await {
             // The connection made ahead may have died since; the request is conditional on the
             // server's state, so asking again is harmless.
             Err(DriverError::Query(_)) => {
-                let fresh = Postgres::new(self.endpoint.clone(), self.how.login(false));
+                let fresh = self.driven();
                 fresh
                     .promote(pinned, until)
                     .await
@@ -228,6 +252,7 @@ impl Line {
                 Code::IdentityMismatch
             }
             DriverError::Privilege { .. }
+            | DriverError::Asked(_)
             | DriverError::NotStarted
             | DriverError::StillInRecovery { .. } => Code::PromotionFailed,
         };

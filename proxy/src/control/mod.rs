@@ -11,16 +11,20 @@
 mod actor;
 mod book;
 mod boot;
+mod checks;
 mod desk;
 mod drains;
 mod error;
 mod events;
 mod explain_http;
 mod figures;
+mod former;
+mod hooks;
 mod leftover;
 mod line;
 mod nearby;
 mod observer;
+mod plan;
 mod preflight;
 mod servers;
 mod settings;
@@ -29,6 +33,7 @@ mod status;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod tripwire;
 mod unknown;
 mod verbs;
 mod views;
@@ -40,8 +45,8 @@ use std::time::Duration;
 use writefence_admin::api::{
     Abort, ApiError, Code, Drain, ExplainHttp, ExplainHttpRequest, ExplainSql, ExplainSqlRequest,
     FailoverRequest, OpenWrites, Preflight, PreflightRequest, Prepare, Promote, Reload,
-    ReloadReport, Resume, Run, RunProgress, SessionList, Status, SwitchoverRequest, Timestamp,
-    UnknownAck, UnknownList, Verify, WatchDrain,
+    ReloadReport, Resume, Run, RunKind, RunProgress, SessionList, Status, SwitchoverRequest,
+    Timestamp, UnknownAck, UnknownList, Verify, WatchDrain,
 };
 use writefence_admin::runbook::{Working, check_run};
 use writefence_admin::{Actor, Answer, Call, Control, Wait};
@@ -184,6 +189,8 @@ impl Control for Daemon {
 
     async fn preflight(&self, call: Call, request: PreflightRequest) -> Answer<Preflight> {
         let desk = self.desk(&call.group)?;
+        let live = desk.book.live().map(|facts| facts.run);
+        check_run(&call.expect, live.as_deref(), desk.actor.epoch().value())?;
         let to = desk.region(&request.to)?;
         let from = desk.accepted();
         if to == from {
@@ -192,13 +199,17 @@ impl Control for Daemon {
                 format!("{to} is the primary already"),
             ));
         }
-        let findings = preflight::findings(desk, &from, &to).await;
-        Ok(Preflight::new(
-            call.group,
-            Some(from.to_string()),
-            to.to_string(),
-            findings,
-        ))
+        let sides = preflight::Sides::ask(desk, &from, &to).await;
+        let findings = match request.plan {
+            Some(RunKind::Failover) => preflight::for_failover(desk, &to).await,
+            _ => preflight::findings_of(desk, &sides).await,
+        };
+        let plan = request.plan.map(|kind| plan::plan(desk, kind, &sides));
+        let (from, to) = (from.to_string(), to.to_string());
+        Ok(Preflight {
+            plan,
+            ..Preflight::new(call.group, Some(from), to, findings)
+        })
     }
 
     async fn explain_sql(&self, call: Call, request: ExplainSqlRequest) -> Answer<ExplainSql> {

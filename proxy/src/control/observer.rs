@@ -15,7 +15,7 @@ use super::error::{chain, internal, refused};
 use super::line::{Line, OBSERVER, ObserverLogin};
 use super::servers::{Older, Own, Seen, Servers, StillBarred, Ticket, Under, Work};
 use crate::clock;
-use crate::driver;
+use crate::driver::{self, Means};
 use crate::evidence::{
     self, BackendFate, BarrierError, Claim, Confirmed, FenceLsnError, Life, NextXid, NotCaughtUp,
     Suspect, Token, WriteFate, backend_fates, caught_up, ensure_writable_setting, fence_lsn, lift,
@@ -25,8 +25,8 @@ use crate::shutdown::Shutdown;
 use crate::upstream::wire::rows::{flag, value};
 use crate::upstream::wire::{QueryError, Row};
 use crate::upstream::{
-    CheckedTarget, History, Identity, Lsn, Observation, PREPARED, Prepared, Region, Role,
-    ServerTime, Target, Targets, Timeline, Wanted, probe, read_prepared,
+    CheckedTarget, History, Identity, Lsn, Need, Observation, PREPARED, Prepared, Region, Role,
+    ServerTime, Survey, Target, Targets, Timeline, Wanted, probe, read_prepared, survey,
 };
 
 /// The shortest time between two probes of a region, whoever asks.
@@ -74,12 +74,14 @@ impl Observer {
         scope: String,
         targets: Arc<Targets>,
         login: impl Fn(&Target) -> ObserverLogin,
+        means: impl Fn(&Target) -> Means,
     ) -> Self {
         let line = |target: &Arc<Target>| {
             Arc::new(Line::new(
                 target.region.clone(),
                 target.endpoint.clone(),
                 login(target),
+                means(target),
             ))
         };
         let lines = targets.regions().iter().map(line).collect();
@@ -349,6 +351,33 @@ impl Servers for Observer {
                 .await
                 .map_err(|e| not_asked(region, &e))
         })
+    }
+
+    fn survey<'a>(&'a self, region: &'a Region, needs: &'a [Need]) -> Work<'a, Survey> {
+        Box::pin(async move {
+            let mut held = self.line(region)?.work().await?;
+            survey(held.client(), needs)
+                .await
+                .map_err(|e| not_asked(region, &e))
+        })
+    }
+
+    fn ask<'a>(&'a self, region: &'a Region, sql: &'a str) -> Work<'a, Option<String>> {
+        Box::pin(async move {
+            let mut held = self.line(region)?.work().await?;
+            let client = held.client();
+            let failed = |e| not_asked(region, &e);
+            client.query("BEGIN READ ONLY").await.map_err(failed)?;
+            let rows = client.query(sql).await;
+            // Also behind an error, and whatever the text may have done to the transaction.
+            client.query("ROLLBACK").await.map_err(failed)?;
+            let first = rows.map_err(failed)?.into_iter().next();
+            Ok(first.and_then(|row| row.into_iter().next().flatten()))
+        })
+    }
+
+    fn observers(&self) -> Option<String> {
+        self.lines.first().map(|line| line.name())
     }
 
     fn warm<'a>(&'a self, regions: &'a [Region]) -> Work<'a, ()> {
@@ -657,7 +686,7 @@ impl Servers for Observer {
         // A timeline history is read over a connection of the observer that shows here too.
         let standbys: Vec<_> = replicas
             .iter()
-            .filter(|r| r.application_name.as_deref() != Some(OBSERVER))
+            .filter(|r| !is_observer(r.application_name.as_deref()))
             .collect();
         let [only] = standbys.as_slice() else {
             return Err(format!(
@@ -686,6 +715,11 @@ impl Servers for Observer {
             line.look_now.notify_one();
         }
     }
+}
+
+/// Whether a connection is of a writefence's observer, ours or another's.
+fn is_observer(name: Option<&str>) -> bool {
+    name.is_some_and(|name| name.starts_with(OBSERVER))
 }
 
 /// Client sessions older than `before` that run something or are within a transaction. An idle one

@@ -15,7 +15,9 @@ use writefence_admin::runbook::{FenceLsn, Pinned};
 
 use crate::evidence::{Life, NextXid, WriteFate};
 use crate::sessions::OwnBackend;
-use crate::upstream::{CheckedTarget, Identity, Loss, Lsn, Observation, Prepared, Region, Wanted};
+use crate::upstream::{
+    CheckedTarget, Identity, Loss, Lsn, Need, Observation, Prepared, Region, Survey, Wanted,
+};
 
 /// What a call to a server comes to.
 pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send + 'a>>;
@@ -89,6 +91,15 @@ pub(crate) trait Servers: Send + Sync {
 
     /// Asks a region now.
     fn observe<'a>(&'a self, region: &'a Region) -> Work<'a, Observation>;
+
+    /// Asks a region for its surroundings, and what the observer lacks there for these needs.
+    fn survey<'a>(&'a self, region: &'a Region, needs: &'a [Need]) -> Work<'a, Survey>;
+
+    /// The first value of a query that may not write.
+    fn ask<'a>(&'a self, region: &'a Region, sql: &'a str) -> Work<'a, Option<String>>;
+
+    /// What this daemon's own connections call themselves; `None` where there are none.
+    fn observers(&self) -> Option<String>;
 
     /// Opens what a run will need of these regions, so that no login falls into the write gap.
     fn warm<'a>(&'a self, regions: &'a [Region]) -> Work<'a, ()>;

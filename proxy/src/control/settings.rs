@@ -34,6 +34,16 @@ pub struct Settings {
     pub interval: Duration,
     /// A standby further behind counts as degraded.
     pub max_lag: Duration,
+    /// Between two looks at whether each candidate could take over.
+    pub preflight: Duration,
+    /// Candidates are promoted by SQL, through the observer's login.
+    pub by_sql: bool,
+    /// What promotes a candidate, in words.
+    pub promotes: String,
+    /// How long a promotion may take.
+    pub promotion: Duration,
+    /// What shows that an old primary that does not answer is stopped.
+    pub evidence: config::Evidence,
     /// Reads may go to a standby within that lag while the primary's region cannot be reached.
     pub reads_elsewhere: bool,
 }
@@ -59,6 +69,15 @@ impl From<&config::Group> for Settings {
             budget: group.run.budget,
             interval: group.observer.interval,
             max_lag: group.reads.max_lag,
+            preflight: group.preflight.interval,
+            by_sql: group.driver.means == config::DriverMeans::Postgres,
+            promotes: match &group.driver.means {
+                config::DriverMeans::Postgres => "SELECT pg_promote(false)".to_owned(),
+                config::DriverMeans::Patroni(_) => "POST /switchover or /failover".to_owned(),
+                config::DriverMeans::Command(words) => words.join(" "),
+            },
+            promotion: group.driver.timeout,
+            evidence: group.evidence.clone(),
             reads_elsewhere: group.reads.away == config::Away::Other,
         }
     }

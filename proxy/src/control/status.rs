@@ -6,6 +6,7 @@ use writefence_admin::api::{
 
 use super::actor::shown;
 use super::desk::Desk;
+use super::former;
 use crate::clock;
 use crate::gate::{self, Lane};
 use crate::upstream::{self, Lsn, Target};
@@ -67,24 +68,12 @@ pub(crate) fn in_flight(desk: &Desk) -> InFlight {
 
 /// Sentences an operator has to read first.
 pub(crate) fn notices(desk: &Desk) -> Vec<String> {
-    let mut all = Vec::new();
-    let writable: Vec<String> = desk
-        .group
-        .targets
-        .regions()
+    let primary = desk.accepted();
+    let alarms = desk.tripwire.alarms();
+    let alarms = alarms
         .iter()
-        .filter(|t| {
-            let seen = desk.servers.seen(&t.region);
-            seen.is_some_and(|s| s.known().is_some_and(|o| o.writable == Some(true)))
-        })
-        .map(|t| t.region.to_string())
-        .collect();
-    if writable.len() > 1 {
-        all.push(format!(
-            "{} take writes at the same time: stop all but one",
-            writable.join(" and ")
-        ));
-    }
+        .map(|(region, alarm)| alarm.sentence(region, &primary));
+    let mut all: Vec<String> = alarms.collect();
     all.extend(desk.notice.load().iter().cloned());
     all.extend(desk.leftover.notice());
     if let Some(why) = desk.group.unknown.broken() {
@@ -92,6 +81,7 @@ pub(crate) fn notices(desk: &Desk) -> Vec<String> {
             "the list of unknown outcomes cannot be written: {why}"
         ));
     }
+    all.extend(former::notices(desk));
     all
 }
 

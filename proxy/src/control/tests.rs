@@ -1,7 +1,7 @@
 //! Runs against servers that do as the test says: what is done in which order, and what is left
 //! when a step fails.
 
-mod fake;
+pub(super) mod fake;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use writefence_admin::api::{ApiError, Finding, RunKind, RunState, Step};
 use writefence_admin::runbook::Fact;
+use writefence_config::Moment;
 
 use super::desk::Desk;
+use super::hooks;
 use super::steps::{Asked, Course, Elsewhere, Stop, Why, go_back};
 
 /// What the task is to do.
@@ -106,6 +108,12 @@ async fn failed(desk: &Arc<Desk>, error: ApiError) -> Result<(), ApiError> {
     let Some(facts) = desk.book.live() else {
         return Err(error);
     };
+    let goes_back = facts.started.run_kind == RunKind::Switchover && facts.pnr.is_none();
+    // A step of an operator's own pace that did not come through is for that operator to repeat.
+    let stands = facts.started.run_kind != RunKind::Steps || facts.pnr.is_some();
+    if stands && !goes_back {
+        hooks::at(desk, Moment::OnFailure).await?;
+    }
     if facts.opened.is_some() {
         // Writes pass; what is wrong now does not hold up the next run.
         return match facts.started.run_kind {
@@ -115,7 +123,6 @@ async fn failed(desk: &Arc<Desk>, error: ApiError) -> Result<(), ApiError> {
             }
         };
     }
-    let goes_back = facts.started.run_kind == RunKind::Switchover && facts.pnr.is_none();
     if !goes_back {
         // The step's record says why; a failure outside of a step is told by the caller.
         return if facts.error.is_some() {

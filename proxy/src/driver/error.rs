@@ -37,6 +37,9 @@ pub enum DriverError {
     /// The server would not take the request.
     #[error("pg_promote() was refused by the candidate without a reason; see its log")]
     NotStarted,
+    /// Whoever promotes here refused, failed or contradicts what was pinned; how it says so.
+    #[error("{0}")]
+    Asked(String),
     /// Requested, but still in recovery. It may leave recovery any moment: ask again.
     #[error("the candidate is still in recovery {after:?} after the promotion was requested")]
     StillInRecovery {

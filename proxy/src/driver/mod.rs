@@ -4,7 +4,10 @@
 //! driver must refuse when the server at hand is not in the state that was pinned: a call may be
 //! late, and the run that made it may be over.
 
+mod command;
+mod driven;
 mod error;
+mod patroni;
 mod postgres;
 #[cfg(test)]
 mod tests;
@@ -14,6 +17,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+pub use driven::{Driven, Means};
 pub use error::DriverError;
 pub use postgres::Postgres;
 

@@ -207,6 +207,7 @@ pub(super) fn is_under_way(error: &DriverError) -> bool {
         | DriverError::OtherServer(_)
         | DriverError::Privilege { .. }
         | DriverError::NotStarted
+        | DriverError::Asked(_)
         | DriverError::StillInRecovery { .. } => false,
     }
 }

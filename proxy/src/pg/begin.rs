@@ -220,7 +220,10 @@ pub(crate) fn negotiation(out: &mut Vec<u8>, startup: &Startup) {
 impl Session {
     /// Tells the client that it is logged in, and what the server said of itself.
     fn greet(&mut self, startup: &Startup, server: &Server) {
-        let (id, secret) = (self.handle.id(), self.handle.secret());
+        if let Ok(pid) = u32::try_from(server.pid) {
+            self.handle.set_named(pid);
+        }
+        let (id, secret) = (self.handle.named(), self.handle.secret());
         let fenced = self.look.phase != Phase::Open;
         let asks =
             |(name, value): &(String, String)| name == VIRTUAL[0] || value.contains(VIRTUAL[0]);

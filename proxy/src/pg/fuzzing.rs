@@ -102,12 +102,11 @@ fn from_server(track: &mut Track, bytes: &mut VecDeque<u8>, eyes: &Eyes) -> bool
 
 /// How much is in flight that could change anything.
 fn weight(track: &Track) -> usize {
-    let of = |item: &&Item| matches!(item, Item::Execute(_));
     track
         .in_flight()
         .map(|group| match group.shape {
             Shape::Query | Shape::Function => 1,
-            Shape::Extended => group.items.iter().filter(of).count(),
+            Shape::Extended => group.executes(),
             Shape::CopyEnd | Shape::CopySync => 0,
         })
         .sum()

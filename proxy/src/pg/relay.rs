@@ -351,6 +351,7 @@ impl Session {
     fn stalled(&self) -> bool {
         self.parked.is_some()
             || self.cancelling.is_some()
+            || self.track.is_full()
             || self.careful
             || self.group.settings.track_xid
     }
@@ -429,7 +430,7 @@ impl Session {
         if self.handle.cancel_asked() {
             return Some(Some(Turn::Asked));
         }
-        if self.cancelling.is_some() || self.parked.is_some() {
+        if self.cancelling.is_some() || self.parked.is_some() || self.track.is_full() {
             return Some(None);
         }
         if self.careful {

@@ -81,7 +81,7 @@ pub struct OwnBackend {
 /// A session as shown to people.
 #[derive(Clone, Debug)]
 pub struct SessionView {
-    /// Our number of the session; also the process id its client sees.
+    /// Our number of the session.
     pub id: u32,
     /// User name of the client's startup packet.
     pub user: String,
@@ -125,6 +125,8 @@ struct Told {
 /// What a session tells about itself, and how it is spoken to.
 pub struct SessionHandle {
     id: u32,
+    /// The process id in its cancel key.
+    named: AtomicU32,
     secret: i32,
     user: String,
     database: String,
@@ -158,6 +160,17 @@ impl SessionHandle {
     /// The secret of its cancel key.
     pub fn secret(&self) -> i32 {
         self.secret
+    }
+
+    /// Names it, in its cancel key, by the process id of its first login upstream. Clients compare
+    /// that with `pg_backend_pid()` and with the sender of a notification, to know their own.
+    pub fn set_named(&self, pid: u32) {
+        self.named.store(pid, Ordering::Relaxed);
+    }
+
+    /// The process id in its cancel key.
+    pub fn named(&self) -> u32 {
+        self.named.load(Ordering::Relaxed)
     }
 
     /// User name of the startup packet.
@@ -406,6 +419,7 @@ impl Sessions {
         };
         let handle = Arc::new(SessionHandle {
             id,
+            named: AtomicU32::new(id),
             secret: rand::random(),
             user: user.to_owned(),
             database: database.to_owned(),
@@ -435,9 +449,14 @@ impl Sessions {
         }
     }
 
-    /// The session a cancel key names, if the secret is right.
-    pub fn by_key(&self, id: u32, secret: i32) -> Option<Arc<SessionHandle>> {
-        self.live().get(&id).filter(|s| s.secret == secret).cloned()
+    /// The session a cancel key names, if the secret is right. Sessions that were moved have the
+    /// process id of a server that may meanwhile be another's: only both together name one.
+    pub fn by_key(&self, named: u32, secret: i32) -> Option<Arc<SessionHandle>> {
+        let live = self.live();
+        let mut found = live.values();
+        found
+            .find(|s| s.named() == named && s.secret == secret)
+            .cloned()
     }
 
     /// Has every session look again at what it waits for.

@@ -27,6 +27,7 @@ pub(super) fn text(figures: &[Figures]) -> prometheus::Result<String> {
         of_sessions(&page, group)?;
         of_http(&page, group)?;
         of_control(&page, group)?;
+        of_tripwire(&page, group)?;
         for region in &group.regions {
             of_region(&page, &group.group, region)?;
         }
@@ -213,6 +214,20 @@ fn of_control(page: &Page, figures: &Figures) -> prometheus::Result<()> {
     Ok(())
 }
 
+fn of_tripwire(page: &Page, figures: &Figures) -> prometheus::Result<()> {
+    let group = [("group", figures.group.as_str())];
+    let help = "Regions that take writes, or were written to, and are not the primary in force.";
+    let regions = u64::try_from(figures.split_brain).unwrap_or(u64::MAX);
+    page.gauge("writefence_split_brain", help, &group, float(regions))?;
+    let help = "How often a second side that takes writes was noticed.";
+    page.counter(
+        "writefence_split_brain_total",
+        help,
+        &group,
+        figures.split_brain_total,
+    )
+}
+
 fn of_region(page: &Page, group: &str, region: &RegionFigures) -> prometheus::Result<()> {
     let labels = [("group", group), ("region", region.name.as_str())];
     if let Some(lag) = region.lag_seconds {
@@ -237,6 +252,18 @@ fn of_region(page: &Page, group: &str, region: &RegionFigures) -> prometheus::Re
             &labels,
             holds,
         )?;
+    }
+    if let Some((levels, age)) = region.readiness {
+        for (level, n) in ["pass", "warn", "block"].into_iter().zip(levels) {
+            let labels = [labels[0], labels[1], ("level", level)];
+            let help = "Conditions of a move to the region, by what was found last.";
+            page.gauge("writefence_preflight_findings", help, &labels, float(n))?;
+        }
+        let help = "1 if nothing stands in the way of a move to the region.";
+        let ready = one(levels[2] == 0);
+        page.gauge("writefence_preflight_ready", help, &labels, ready)?;
+        let help = "Since the conditions of a move to the region were looked at.";
+        page.gauge("writefence_preflight_age_seconds", help, &labels, age)?;
     }
     let accepted = one(region.accepted);
     page.gauge(
@@ -341,6 +368,8 @@ mod tests {
             runs: vec![("done", 1)],
             repoints: 1,
             run_live: false,
+            split_brain: 0,
+            split_brain_total: 0,
             write_gap_ms: Some(40),
             requests: RequestCounts::default(),
             http: HttpFigures::default().totals(),
@@ -351,6 +380,7 @@ mod tests {
                 lag_seconds: Some(0.5),
                 lag_bytes: None,
                 accepted: true,
+                readiness: Some(([3, 1, 0], 2.0)),
             }],
         }
     }
@@ -367,6 +397,8 @@ mod tests {
             "region_health_status{group=\"main\",region=\"a\",status=\"unhealthy\"} 0",
             "pg_replication_lag_seconds{group=\"main\",region=\"a\"} 0.5",
             "writefence_write_gap_seconds{group=\"main\"} 0.04",
+            "writefence_preflight_findings{group=\"main\",level=\"warn\",region=\"a\"} 1",
+            "writefence_preflight_ready{group=\"main\",region=\"a\"} 1",
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");
         }

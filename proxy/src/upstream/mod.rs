@@ -12,6 +12,7 @@ mod link;
 mod privilege;
 mod probe;
 mod repoint;
+mod survey;
 mod target;
 mod targets;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use privilege::{Need, missing_grants};
 pub use probe::{Observation, Prepared, ReadOnlyDefault, Replica, Role, ServerTime, probe};
 pub(crate) use probe::{PREPARED, prepared as read_prepared};
 pub use repoint::{CheckedTarget, Loss, NothingInFlight, Wanted};
+pub use survey::{ServerSession, Slot, Survey, survey};
 pub use target::{Endpoint, Identity, Region, Target};
 pub use targets::Targets;
 pub use timeline::{Lsn, Timeline};

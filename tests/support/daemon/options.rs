@@ -10,8 +10,6 @@ use crate::postgres::{Cluster, SUPERUSER};
 pub struct DaemonOptions {
     /// Regions by name, with the port of each one's server.
     pub regions: Vec<(String, u16)>,
-    /// Regions that have an HTTP origin, with its port.
-    pub http: Vec<(String, u16)>,
     /// The region that is primary at the first start.
     pub primary: String,
     /// `hold` or `reject`.
@@ -30,12 +28,42 @@ pub struct DaemonOptions {
     pub budget: String,
     /// Login of the daemon's own observer.
     pub observer: String,
+    /// The driver's section.
+    pub driver: String,
+    /// The HTTP listener, if there is one.
+    pub front: Option<HttpOptions>,
     /// TOML of each region, beside its address.
     pub region: String,
     /// TOML of the listener, beside its address.
     pub listen: String,
     /// TOML that is appended.
     pub extra: String,
+}
+
+/// An HTTP listener and what is behind it.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// Where clients connect.
+    pub port: u16,
+    /// Keys of each region, in the order of the regions.
+    pub regions: Vec<String>,
+    /// Keys of the listener, and its routes.
+    pub keys: String,
+}
+
+impl HttpOptions {
+    /// A listener with the defaults, before servers on these ports.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn new(origins: &[u16]) -> anyhow::Result<Self> {
+        let region = |port: &u16| format!("http = \"http://127.0.0.1:{port}\"\n");
+        Ok(Self {
+            port: crate::ports::free_port()?,
+            regions: origins.iter().map(region).collect(),
+            keys: String::new(),
+        })
+    }
 }
 
 impl DaemonOptions {
@@ -52,7 +80,6 @@ impl DaemonOptions {
                 .map(|region| region.0.clone())
                 .unwrap_or_default(),
             regions,
-            http: Vec::new(),
             answer: "hold".to_owned(),
             begin: "auto".to_owned(),
             scope: "writes".to_owned(),
@@ -61,6 +88,8 @@ impl DaemonOptions {
             deadline: "8s".to_owned(),
             budget: "15s".to_owned(),
             observer: SUPERUSER.to_owned(),
+            driver: "kind = \"postgres\"".to_owned(),
+            front: None,
             region: String::new(),
             listen: "auth = \"trust\"".to_owned(),
             extra: String::new(),
@@ -79,6 +108,7 @@ impl DaemonOptions {
             deadline,
             budget,
             observer,
+            driver,
             region,
             listen,
             extra,
@@ -86,16 +116,22 @@ impl DaemonOptions {
         } = self;
         let folder = folder.display();
         let mut regions = String::new();
-        for (name, port) in &self.regions {
+        for (at, (name, port)) in self.regions.iter().enumerate() {
+            let http = self.front.as_ref().and_then(|front| front.regions.get(at));
+            let http = http.map(String::as_str).unwrap_or_default();
             // Writing to a string does not fail.
             let _ = write!(
                 regions,
-                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{region}\n"
+                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{http}{region}\n"
             );
-            if let Some((_, http)) = self.http.iter().find(|(region, _)| region == name) {
-                let _ = writeln!(regions, "http = \"http://127.0.0.1:{http}\"");
-            }
         }
+        let front = self.front.as_ref().map(|http| {
+            let HttpOptions { port, keys, .. } = http;
+            format!(
+                "[[group.main.listen]]\nkind = \"http\"\naddress = \"127.0.0.1:{port}\"\n{keys}\n"
+            )
+        });
+        let front = front.unwrap_or_default();
         format!(
             r#"[admin]
 socket = "{folder}/admin.sock"
@@ -110,10 +146,11 @@ kind = "postgres"
 address = "127.0.0.1:{port}"
 {listen}
 
+{front}
 [group.main.observer]
 user = "{observer}"
 [group.main.driver]
-kind = "postgres"
+{driver}
 [group.main.fence]
 answer = "{answer}"
 begin = "{begin}"

@@ -51,6 +51,28 @@ impl Context {
         }
     }
 
+    /// The groups that a verb concerns, each once, in the order in which they were named.
+    pub(crate) async fn groups(&self) -> Result<Vec<String>, ApiError> {
+        match &self.groups {
+            Groups::Named(names) => {
+                let mut once = names.clone();
+                let mut seen = std::collections::HashSet::new();
+                once.retain(|name| seen.insert(name.clone()));
+                if once.len() > 1 {
+                    // A name that does not exist is told before anything is begun elsewhere.
+                    self.status().await?;
+                }
+                Ok(once)
+            }
+            Groups::Unnamed => Ok(vec![self.only_group().await?]),
+            Groups::All => {
+                let status = self.client.status().await;
+                let groups = status.map_err(ClientError::into_document)?.groups;
+                Ok(groups.into_iter().map(|group| group.name).collect())
+            }
+        }
+    }
+
     async fn only_group(&self) -> Result<String, ApiError> {
         let groups = self
             .client
@@ -109,14 +131,12 @@ impl Groups {
     }
 }
 
-/// One run over several groups is a later version's; doing them one after the other here would
-/// leave the operator half way when the second fails.
 fn several() -> ApiError {
     ApiError::new(
-        Code::NotInThisVersion,
-        "one command for several groups is not in this version",
+        Code::BadRequest,
+        "this command is for one group, and several are named",
     )
-    .hint("repeat the command for each group; `status` takes several")
+    .hint("repeat it for each group")
 }
 
 fn names(groups: &[GroupStatus]) -> String {

@@ -1,10 +1,10 @@
 //! `failover`: the unplanned move, whole.
 
-use writefence_admin::api::{ApiError, Exit, FailoverRequest};
+use writefence_admin::api::{ApiError, Exit, FailoverRequest, RunKind};
 
 use crate::args::ExpectArgs;
 use crate::context::Context;
-use crate::start;
+use crate::{preflight, start};
 
 /// Moves the primary when the old one is gone: what it did not ship is lost
 #[derive(Debug, clap::Args)]
@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// Yes, promote
     #[arg(long)]
     confirm: bool,
+    /// Show every step, its commands and the predicted gap, and touch nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     expect: ExpectArgs,
 }
@@ -31,8 +34,12 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, ApiError>
         reason,
         accept_loss,
         confirm,
+        dry_run,
         expect,
     } = args;
+    if dry_run {
+        return preflight::dry_run(context, to, RunKind::Failover, expect).await;
+    }
     let request = FailoverRequest {
         to,
         reason,

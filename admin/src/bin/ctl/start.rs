@@ -7,7 +7,7 @@ use writefence_admin::client::ClientError;
 use crate::context::Context;
 use crate::follow::{self, Followed};
 use crate::out::error_text;
-use crate::{advice, text};
+use crate::{advice, several, text};
 
 /// Sends a verb and follows its run until the daemon no longer works on it.
 pub(crate) async fn start<R>(
@@ -19,11 +19,14 @@ where
     R: Request<Answer = Run>,
 {
     request.check()?;
-    let group = context.group().await?;
+    let groups = context.groups().await?;
+    let [group] = groups.as_slice() else {
+        return several::start(context, &expect, &request, &groups).await;
+    };
     let since = Timestamp::now();
     let run = context
         .client
-        .send(&group, &expect, &request)
+        .send(group, &expect, &request)
         .await
         .map_err(ClientError::into_document)?;
     finish(context, run, R::VERB, since).await
@@ -51,7 +54,7 @@ pub(crate) async fn finish(
 }
 
 /// The last lines: how it ended, what it took, what comes next.
-fn ended(run: &Run, exit: Exit) -> String {
+pub(crate) fn ended(run: &Run, exit: Exit) -> String {
     let mut lines = format!("{}\n", headline(run));
     for exception in &run.exceptions {
         lines.push_str(&format!("  waived: {exception}\n"));

@@ -20,14 +20,21 @@ pub(crate) fn status(status: &Status) -> String {
 }
 
 fn group(group: &GroupStatus) -> String {
-    let mut text = format!(
+    // Before anything else, also before which group it is of: two sides take writes.
+    let (alarms, notices): (Vec<_>, Vec<_>) = group
+        .notices
+        .iter()
+        .partition(|notice| notice.starts_with("SPLIT BRAIN"));
+    let alarms: String = alarms.iter().map(|alarm| format!("!! {alarm}\n")).collect();
+    let mut text = alarms;
+    text.push_str(&format!(
         "group {}: {}  primary {}  epoch {}\n",
         group.name,
         phase(group),
         text::known(group.primary.as_ref()),
         group.epoch
-    );
-    for notice in &group.notices {
+    ));
+    for notice in notices {
         text.push_str(&format!("  ! {notice}\n"));
     }
     text.push_str(&format!(

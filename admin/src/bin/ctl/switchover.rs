@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use writefence_admin::api::{ApiError, Exit, SwitchoverRequest};
+use writefence_admin::api::{ApiError, Exit, RunKind, SwitchoverRequest};
 
 use crate::args::{self, ExpectArgs};
 use crate::context::Context;
-use crate::start;
+use crate::{preflight, start};
 
 /// Moves the primary, both regions alive: nothing acknowledged is lost, or it rolls back
 #[derive(Debug, clap::Args)]
@@ -23,11 +23,17 @@ pub(crate) struct Args {
     /// Cancel what is still in flight at the drain's deadline
     #[arg(long)]
     force_stragglers: bool,
+    /// Show every step, its commands and the predicted gap, and touch nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     expect: ExpectArgs,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, ApiError> {
+    if args.dry_run {
+        return preflight::dry_run(context, args.to, RunKind::Switchover, args.expect).await;
+    }
     let request = SwitchoverRequest {
         to: args.to,
         reason: args.reason,

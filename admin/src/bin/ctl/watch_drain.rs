@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+use writefence_admin::Expect;
 use writefence_admin::api::{ApiError, Drain, DrainOutcome, Exit, Request, Straggler, WatchDrain};
 use writefence_admin::client::ClientError;
 
@@ -9,7 +11,7 @@ use crate::args::{self, ExpectArgs};
 use crate::context::Context;
 use crate::follow::{self, Followed};
 use crate::out::error_text;
-use crate::{text, view};
+use crate::{several, text, view};
 
 /// Waits until every admitted write has ended; exit 4 when the time runs out
 #[derive(Debug, clap::Args)]
@@ -35,13 +37,14 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, ApiError>
         force: args.force,
     };
     request.check()?;
-    let group = context.group().await?;
-    let sent = context
-        .client
-        .send(&group, &args.expect.into(), &request)
-        .await;
+    let groups = context.groups().await?;
+    let expect = Expect::from(args.expect);
+    let [group] = groups.as_slice() else {
+        return all(context, &expect, &request, &groups).await;
+    };
+    let sent = context.client.send(group, &expect, &request).await;
     let drain = sent.map_err(ClientError::into_document)?;
-    match follow::drain(context, &group, drain).await? {
+    match follow::drain(context, group, drain).await? {
         Followed::Ended(drain) => {
             context.out.document(&*drain, human);
             Ok(drain
@@ -60,6 +63,58 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, ApiError>
             Ok(Exit::Interrupted)
         }
     }
+}
+
+/// One command for several groups.
+#[derive(Serialize)]
+struct Several {
+    exit: u8,
+    groups: Vec<Drain>,
+}
+
+/// Drains of all groups begin at the same time; one that fails to begin ends the command, and the
+/// others go on in the daemon.
+async fn all(
+    context: &Context,
+    expect: &Expect,
+    request: &WatchDrain,
+    groups: &[String],
+) -> Result<Exit, ApiError> {
+    several::one_each(expect)?;
+    let mut begun = Vec::new();
+    for group in groups {
+        let sent = context.client.send(group, expect, request).await;
+        begun.push((group, sent.map_err(ClientError::into_document)?));
+    }
+    let (mut ended, mut exits) = (Vec::new(), Vec::new());
+    for (group, drain) in begun {
+        let drain = match follow::drain(context, group, drain).await? {
+            Followed::Ended(drain) => {
+                let exit = drain
+                    .verdict()
+                    .map_or_else(|e| e.code.exit(), |()| Exit::Done);
+                exits.push(exit);
+                *drain
+            }
+            Followed::Interrupted(drain) => {
+                exits.push(Exit::Interrupted);
+                *drain
+            }
+        };
+        context
+            .out
+            .line(&format!("group {group}: {}", human(&drain).trim_end()));
+        ended.push(drain);
+    }
+    let exit = Exit::fold(exits);
+    let report = Several {
+        exit: exit.code(),
+        groups: ended,
+    };
+    context.out.document(&report, |report| {
+        format!("{} groups\n", report.groups.len())
+    });
+    Ok(exit)
 }
 
 fn human(drain: &Drain) -> String {

@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use writefence_admin::api::{ApiError, Code, Exit, RunState};
+use writefence_config::Moment;
 
 use super::super::desk::Desk;
 use super::super::error::refused;
+use super::super::hooks;
 use super::super::unknown;
 use super::super::work::end;
 use crate::failpoint;
@@ -33,6 +35,11 @@ pub(crate) async fn go_back(desk: &Arc<Desk>, why: Why) -> Result<(), ApiError> 
     debug_assert!(cleared.is_ok(), "no candidate is a region of every group");
     if desk.actor.is_fenced() {
         reopen(desk, &run).await?;
+    }
+    // Writes pass by now: nothing that a hook does or fails to do holds them up.
+    hooks::at(desk, Moment::OnAbort).await?;
+    if matches!(why, Why::Failed(_)) {
+        hooks::at(desk, Moment::OnFailure).await?;
     }
     let (state, error) = match why {
         Why::Abort => (RunState::Aborted, None),

@@ -77,9 +77,12 @@ impl Course {
         };
         self.checked = Some(checked);
         let facts = self.facts()?;
+        let moved = matches!(at, Elsewhere::Promoted(_));
         for step in Step::ALL
             .into_iter()
             .filter(|s| *s < Step::Open && !facts.is_behind(*s))
+            // Where the primary has moved, what the user does after a promotion is due too.
+            .filter(|s| !(moved && *s == Step::Hooks))
         {
             self.desk
                 .book
@@ -88,6 +91,9 @@ impl Course {
                     reason: reason.to_owned(),
                 })
                 .await?;
+        }
+        if moved {
+            self.take(Step::Hooks).await?;
         }
         self.take(Step::Open).await
     }

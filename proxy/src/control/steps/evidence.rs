@@ -1,5 +1,6 @@
 //! Evidence, certificate, catching up: what has to be true before the point of no return.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -8,10 +9,13 @@ use writefence_admin::api::{
 };
 use writefence_admin::runbook::{Fact, FenceLsn};
 
-use super::super::error::refused;
+use super::super::checks;
+use super::super::error::{chain, refused};
+use super::super::hooks::Told;
 use super::{Course, Found, Stop};
 use crate::clock;
-use crate::upstream::{Lsn, Role};
+use crate::outside::{self, Program};
+use crate::upstream::{Lsn, Region, Role};
 
 /// How long the barrier may take to end foreign sessions and the fence LSN to be flushed.
 pub(super) const BARRIER: Duration = Duration::from_secs(5);
@@ -24,6 +28,9 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// How long a failover waits for the candidate to replay what the old primary was seen to have.
 const CATCH_UP_FAILOVER: Duration = Duration::from_secs(3);
+
+/// Characters of a program's answer that the certificate keeps.
+const SAID: usize = 200;
 
 /// How long a run of single steps waits for it.
 const CATCH_UP_STEPS: Duration = Duration::from_secs(60);
@@ -48,9 +55,8 @@ impl Course {
             if error.code != Code::TargetUnreachable || self.kind == RunKind::Switchover {
                 return Err(Stop::Failed(error));
             }
-            match self.desk.servers.synchronous(&self.from, &candidate) {
-                Ok(detail) => self.found(EvidenceKind::Sync, detail).await?,
-                Err(why) => return Err(Stop::Failed(missing(&error, &why))),
+            if let Err(why) = self.of_silent(&candidate).await? {
+                return Err(Stop::Failed(missing(&error, &why)));
             }
         }
         Ok(Vec::new())
@@ -61,8 +67,17 @@ impl Course {
         let asked = tokio::time::timeout(LAST_WORD, self.desk.servers.observe(&self.from)).await;
         let why = match asked {
             Ok(Ok(seen)) if seen.role == Some(Role::Primary) => {
-                self.barrier().await?;
-                return Ok(Vec::new());
+                // It answers, and yet cannot be shut by SQL: it may still be powered down.
+                match self.barrier().await {
+                    Ok(()) => return Ok(Vec::new()),
+                    Err(error) if self.settings.evidence.stonith.is_none() => {
+                        return Err(Stop::Failed(error));
+                    }
+                    Err(error) => match self.by_program(EvidenceKind::Stonith).await? {
+                        Ok(()) => return Ok(Vec::new()),
+                        Err(_) => return Err(Stop::Failed(error)),
+                    },
+                }
             }
             Ok(Ok(_)) => {
                 let detail = format!("{} answers and is in recovery: no primary", self.from);
@@ -77,15 +92,13 @@ impl Course {
             ),
         };
         let candidate = self.candidate()?.clone();
-        let not_sync = match self.desk.servers.synchronous(&self.from, &candidate) {
-            Ok(detail) => {
-                self.found(EvidenceKind::Sync, detail).await?;
-                return Ok(Vec::new());
-            }
-            Err(not_sync) => not_sync,
+        let not_shown = match self.of_silent(&candidate).await? {
+            Ok(()) => return Ok(Vec::new()),
+            Err(not_shown) => not_shown,
         };
-        let by = self.facts()?.started.actor;
-        let detail = format!("loss accepted by {by}; {why}; {not_sync}");
+        let started = self.facts()?.started;
+        let (by, reason) = (started.actor, started.reason);
+        let detail = format!("loss accepted by {by} ({reason}); {why}; {not_shown}");
         self.exception(format!(
             "no evidence about the old primary {}: {detail}",
             self.from
@@ -93,6 +106,79 @@ impl Course {
         .await?;
         self.found(EvidenceKind::Override, detail).await?;
         Ok(Vec::new())
+    }
+
+    /// What shows without its help that the old primary takes no more writes, the strongest first;
+    /// else why nothing does.
+    async fn of_silent(&self, candidate: &Region) -> Result<Result<(), String>, Stop> {
+        let mut why = Vec::new();
+        for kind in [EvidenceKind::Stopped, EvidenceKind::Stonith] {
+            match self.by_program(kind).await? {
+                Ok(()) => return Ok(Ok(())),
+                Err(text) => why.extend(text),
+            }
+        }
+        match self.desk.servers.synchronous(&self.from, candidate) {
+            Ok(detail) => {
+                self.found(EvidenceKind::Sync, detail).await?;
+                Ok(Ok(()))
+            }
+            Err(text) => {
+                why.push(text);
+                Ok(Err(why.join("; ")))
+            }
+        }
+    }
+
+    /// Evidence by a program of the user's; why there is none, if there is such a program at all.
+    async fn by_program(&self, kind: EvidenceKind) -> Result<Result<(), Option<String>>, Stop> {
+        let evidence = &self.settings.evidence;
+        let words = match kind {
+            EvidenceKind::Stopped => &evidence.stopped,
+            EvidenceKind::Stonith => &evidence.stonith,
+            EvidenceKind::Barrier | EvidenceKind::Sync | EvidenceKind::Override => &None,
+        };
+        let Some(words) = words else {
+            return Ok(Err(None));
+        };
+        let first = words.join(" ");
+        let word = kind.to_string();
+        let facts = self.facts()?;
+        let told = Told::of(&self.desk, &facts, "evidence", &word);
+        let mut env = told.env();
+        let target = self.desk.group.targets.region(&self.from);
+        let target = target.map_err(|e| refused(Code::WrongRegion, e.to_string()))?;
+        env.push(("WRITEFENCE_REGION", self.from.to_string()));
+        env.push(("WRITEFENCE_HOST", target.endpoint.host.clone()));
+        env.push(("WRITEFENCE_PORT", target.endpoint.port.to_string()));
+        let input = told.json().to_string();
+        let program = Program {
+            words,
+            env: &env,
+            input: input.as_bytes(),
+            timeout: evidence.timeout,
+        };
+        // On record before it is done: whoever goes on after a crash knows that it was asked for.
+        self.note(
+            Step::Evidence,
+            format!("{word}: {first} begins for {}", self.from),
+        )
+        .await?;
+        self.desk.book.sync().await?;
+        match outside::run(&program).await {
+            Ok(said) => {
+                let said: String = said.split_whitespace().collect::<Vec<_>>().join(" ");
+                let said: String = said.chars().take(SAID).collect();
+                let detail = format!("{first} shows {} to be {}: {said}", self.from, done(kind));
+                self.found(kind, detail).await?;
+                Ok(Ok(()))
+            }
+            Err(error) => {
+                let text = format!("{word}: {}", chain(&error));
+                self.note(Step::Evidence, text.clone()).await?;
+                Ok(Err(Some(text)))
+            }
+        }
     }
 
     /// Shuts the old primary for everybody, then takes its last position.
@@ -190,6 +276,11 @@ impl Course {
 
     pub(super) async fn caught_up(&mut self) -> Found {
         let to = self.candidate()?.clone();
+        let barred = |evidence: Evidence| evidence.kind == EvidenceKind::Barrier;
+        if self.facts()?.evidence.is_some_and(barred) {
+            let kept = checks::keep(&self.desk, &self.from).await;
+            self.desk.kept.store(Arc::new((self.run.clone(), kept)));
+        }
         let Some(lsn) = self.facts()?.fence_lsn else {
             let text = "the old primary could not say its last position; nothing to wait for";
             self.note(Step::CaughtUp, text.to_owned()).await?;
@@ -213,6 +304,17 @@ impl Course {
             }
             Err(error) => Err(Stop::Failed(error)),
         }
+    }
+}
+
+/// What a program of the user's stands for.
+const fn done(kind: EvidenceKind) -> &'static str {
+    match kind {
+        EvidenceKind::Stonith => "cut off or powered down",
+        EvidenceKind::Stopped
+        | EvidenceKind::Barrier
+        | EvidenceKind::Sync
+        | EvidenceKind::Override => "stopped",
     }
 }
 

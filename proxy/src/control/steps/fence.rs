@@ -8,6 +8,7 @@ use writefence_admin::api::{
 };
 
 use super::super::actor::Fencing;
+use super::super::checks::{self, Scene};
 use super::super::drains::{Draining, stragglers};
 use super::super::error::refused;
 use super::super::preflight;
@@ -36,7 +37,28 @@ impl Course {
             preflight::sessions_again(&mut self.found, &self.desk);
         }
         // Asked before the run began; a blocked move leaves no run behind.
-        Ok(std::mem::take(&mut self.found))
+        let mut found = std::mem::take(&mut self.found);
+        found.extend(self.checks().await?);
+        Ok(found)
+    }
+
+    /// The user's checks. A failover asks nothing of the primary that it gives up. In a run of single
+    /// steps a person goes on or not: the fence is not withheld from somebody who asks for it.
+    async fn checks(&self) -> Found {
+        let gives_up = self.kind == RunKind::Failover;
+        let scene = Scene {
+            primary: Some(&self.from).filter(|_| !gives_up),
+            other: self.to.as_ref(),
+            kept: None,
+        };
+        let made = self.unless_told(checks::before(&self.desk, &scene)).await?;
+        if let Err(error) = preflight::unblocked(&made) {
+            if self.kind != RunKind::Steps {
+                return Err(Stop::Failed(error));
+            }
+            self.exception(error.message).await?;
+        }
+        Ok(made)
     }
 
     /// Has the sessions log in to the candidate before the fence falls, so that logins are no part

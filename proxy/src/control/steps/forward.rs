@@ -6,6 +6,7 @@ use writefence_admin::api::{ApiError, Code, EvidenceKind, Step};
 use writefence_admin::runbook::{Fact, Promoted};
 
 use super::super::error::{internal, refused};
+use super::super::former::rewind;
 use super::super::servers::{StillBarred, successor};
 use super::super::unknown;
 use super::evidence::lsn_of;
@@ -13,7 +14,7 @@ use super::{Course, Found, Stop};
 use crate::clock;
 use crate::evidence::NextXid;
 use crate::fleet::Durability;
-use crate::upstream::{Lsn, Region, Wanted};
+use crate::upstream::{Lsn, Region, Role, Wanted};
 
 /// How often the fence LSN is taken anew because somebody wrote behind the barrier: background work
 /// of the server does so now and then, a client that does so each time is a foreign writer.
@@ -22,9 +23,8 @@ const LATE_WRITERS: u32 = 5;
 /// How long the candidate then gets to catch up.
 const CATCH_UP_AGAIN: Duration = Duration::from_secs(3);
 
-/// How long a promotion may take. Behind the point of no return nothing is given up by it: the
-/// run stands still and `resume` looks again.
-const PROMOTION: Duration = Duration::from_secs(60);
+/// How long a server that is gone is asked whether it is back; a part of the write gap.
+const STILL_GONE: Duration = Duration::from_millis(200);
 
 impl Course {
     /// Requires that the fence and the barrier still stand, at the latest possible moment.
@@ -66,15 +66,33 @@ impl Course {
     }
 
     async fn still_barred(&self) -> Result<StillBarred, ApiError> {
-        let evidence = self.facts()?.evidence;
-        if evidence.is_none_or(|e| e.kind != EvidenceKind::Barrier) {
-            return Ok(StillBarred::Stands);
+        match self.facts()?.evidence.map(|evidence| evidence.kind) {
+            Some(EvidenceKind::Barrier) => {}
+            Some(EvidenceKind::Stopped | EvidenceKind::Stonith) => {
+                return self.still_gone().await;
+            }
+            Some(EvidenceKind::Sync | EvidenceKind::Override) | None => {
+                return Ok(StillBarred::Stands);
+            }
         }
         let own = self.desk.own(&self.from);
         self.desk
             .servers
             .barred(&self.from, &self.ticket(), own)
             .await
+    }
+
+    /// Being stopped is a moment, not a state: somebody may have started it again since.
+    async fn still_gone(&self) -> Result<StillBarred, ApiError> {
+        let asked = self.desk.servers.observe(&self.from);
+        match tokio::time::timeout(STILL_GONE, asked).await {
+            Ok(Ok(seen)) if seen.role != Some(Role::Standby) => {
+                let text = format!("{} was shown to be stopped and answers again", self.from);
+                Err(refused(Code::EvidenceMissing, text)
+                    .hint("stop it for good, or repeat: one that answers can be barred"))
+            }
+            Ok(_) | Err(_) => Ok(StillBarred::Stands),
+        }
     }
 
     /// What was written behind the barrier is on the candidate too before it is promoted.
@@ -102,7 +120,8 @@ impl Course {
             .facts()?
             .pnr
             .ok_or_else(|| internal("a promotion without a point of no return"))?;
-        let until = clock::now() + PROMOTION;
+        // Nothing is given up after it: the run stands still, and `resume` looks again.
+        let until = clock::now() + self.settings.promotion;
         self.seen = Some(self.desk.servers.promote(&pinned, until).await?);
         Ok(Vec::new())
     }
@@ -162,10 +181,12 @@ impl Course {
         let text = match (last, fork) {
             (Some((last, at)), Some(fork)) => format!(
                 "{} was last seen at {last}, {} ms before the promotion was known, and the new \
-                 timeline left it at {fork}: at least {} bytes of its log are lost",
+                 timeline left it at {fork}: at least {} bytes of its log are lost, from {fork} \
+                 on; to bring it back, {}",
                 self.from,
                 clock::ms_since(at),
-                last.bytes_since(fork)
+                last.bytes_since(fork),
+                rewind(&self.desk, &self.from, self.candidate()?)
             ),
             (Some(_) | None, _) => format!("how much of {} is lost is not known", self.from),
         };

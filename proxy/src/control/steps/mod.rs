@@ -20,9 +20,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use writefence_admin::api::{ApiError, Code, Finding, RunKind, Step};
 use writefence_admin::runbook::{Fact, RunFacts};
+use writefence_config::Moment;
 
 use super::desk::Desk;
 use super::error::{internal, refused};
+use super::hooks;
 use super::servers::Ticket;
 use super::settings::Settings;
 use crate::fleet::Durability;
@@ -180,11 +182,16 @@ impl Course {
             Step::Pnr => self.point_of_no_return().await,
             Step::Promote => self.promote().await,
             Step::Identity => self.identity().await,
+            // They follow: see `moments`.
             Step::Hooks => Ok(Vec::new()),
             Step::Open => self.open().await,
             Step::Converge => self.converge().await,
             Step::Verify => self.verify().await,
             Step::Report => Ok(Vec::new()),
+        };
+        let done = match done {
+            Ok(found) => self.hooks(step, found).await,
+            stopped => stopped,
         };
         match done {
             Ok(findings) => {
@@ -211,6 +218,15 @@ impl Course {
                 Err(Stop::Failed(error))
             }
         }
+    }
+
+    /// The user's hooks whose moment comes at the end of a step. They are a part of it: a run that
+    /// is resumed comes by here again.
+    async fn hooks(&self, step: Step, mut found: Vec<Finding>) -> Found {
+        for moment in moments(step) {
+            found.extend(hooks::at(&self.desk, *moment).await?);
+        }
+        Ok(found)
     }
 
     fn still_wanted(&self, step: Step) -> Result<(), Stop> {
@@ -285,6 +301,27 @@ impl Course {
 
     async fn exception(&self, text: String) -> Result<(), ApiError> {
         self.desk.book.note(Fact::Exception { text }).await
+    }
+}
+
+/// The moments at the end of a step.
+pub(crate) const fn moments(step: Step) -> &'static [Moment] {
+    match step {
+        Step::Preflight => &[Moment::BeforeFence],
+        Step::Drain => &[Moment::AfterDrain],
+        // The point of no return then looks once more whether everything still stands.
+        Step::CaughtUp => &[Moment::BeforePromote],
+        Step::Hooks => &[Moment::AfterPromote, Moment::BeforeOpen],
+        Step::Converge => &[Moment::AfterOpen],
+        Step::Verify => &[Moment::Rejoin],
+        Step::Fence
+        | Step::Evidence
+        | Step::Certificate
+        | Step::Pnr
+        | Step::Promote
+        | Step::Identity
+        | Step::Open
+        | Step::Report => &[],
     }
 }
 

@@ -1,5 +1,6 @@
 //! Opening on the new primary, and waiting until everybody is there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -58,6 +59,7 @@ impl Course {
             }
         };
         self.desk.actor.open(checked, &proof).await?;
+        self.desk.moved.store(Arc::new(clock::now()));
         self.desk.tally.repoint();
         self.desk.servers.refresh();
         unknown::settle_after_open(&self.desk);

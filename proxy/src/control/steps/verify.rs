@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use writefence_admin::api::{ApiError, Code, Finding, Level};
 
+use super::super::checks::{self, Kept, Scene};
 use super::super::desk::Desk;
 use super::super::error::refused;
+use super::super::former::rewind;
 use super::{Course, Found, Stop};
 use crate::upstream::{Region, Role, Wanted};
 
@@ -17,7 +19,21 @@ const OTHERS: Duration = Duration::from_secs(2);
 
 impl Course {
     pub(super) async fn verify(&mut self) -> Found {
-        let findings = verified(&self.desk, &self.run).await;
+        let mut findings = verified(&self.desk, &self.run).await;
+        let primary = self.desk.accepted();
+        // A run that was resumed behind the promotion has nothing to compare with.
+        let (kept, nothing) = (self.desk.kept.load_full(), Kept::new());
+        let kept = if kept.0 == self.run {
+            &kept.1
+        } else {
+            &nothing
+        };
+        let scene = Scene {
+            primary: Some(&primary),
+            other: Some(&self.from).filter(|from| **from != primary),
+            kept: Some(kept),
+        };
+        findings.extend(checks::after(&self.desk, &scene).await);
         match worst(&findings) {
             Some(error) => Err(Stop::Failed(error)),
             None => Ok(findings),
@@ -79,7 +95,10 @@ async fn other(desk: &Desk, region: &Region) -> Finding {
         Ok(Ok(seen)) if seen.role == Some(Role::Primary) => Finding::new(
             Level::Pass,
             "old_primary",
-            format!("{region} is a primary that is barred; rejoin it with pg_rewind"),
+            format!(
+                "{region} is a former primary and barred; {}",
+                rewind(desk, region, &desk.accepted())
+            ),
         ),
         Ok(Ok(_)) => Finding::new(
             Level::Pass,

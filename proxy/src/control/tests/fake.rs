@@ -25,8 +25,8 @@ use crate::shutdown::{Tasks, pair};
 use crate::unknown::UnknownLedger;
 use crate::upstream::wire::Login;
 use crate::upstream::{
-    CheckedTarget, Endpoint, History, Lsn, Observation, Prepared, ReadOnlyDefault, Region, Role,
-    Target, Targets, Timeline, Wanted,
+    CheckedTarget, Endpoint, History, Lsn, Need, Observation, Prepared, ReadOnlyDefault, Region,
+    Role, Survey, Target, Targets, Timeline, Wanted,
 };
 
 const SYSTEM: u64 = 42;
@@ -79,12 +79,12 @@ fn observation(region: &str, role: Role, timeline: u32) -> Observation {
 }
 
 /// A primary that takes writes.
-pub(super) fn primary(region: &str, timeline: u32) -> Observation {
+pub(in crate::control) fn primary(region: &str, timeline: u32) -> Observation {
     observation(region, Role::Primary, timeline)
 }
 
 /// A standby that has replayed everything.
-pub(super) fn standby(region: &str, timeline: u32) -> Observation {
+pub(in crate::control) fn standby(region: &str, timeline: u32) -> Observation {
     observation(region, Role::Standby, timeline)
 }
 
@@ -209,6 +209,23 @@ impl Servers for Fake {
 
     fn observe<'a>(&'a self, region: &'a Region) -> Work<'a, Observation> {
         Box::pin(self.called("observe", region.as_str()))
+    }
+
+    fn survey<'a>(&'a self, region: &'a Region, _: &'a [Need]) -> Work<'a, Survey> {
+        // No call of a run's: the tripwire asks too, whenever it likes.
+        let _ = region;
+        Box::pin(async { Ok(Survey::default()) })
+    }
+
+    fn ask<'a>(&'a self, region: &'a Region, _: &'a str) -> Work<'a, Option<String>> {
+        Box::pin(async move {
+            self.called("ask", region.as_str()).await?;
+            Ok(Some("1".to_owned()))
+        })
+    }
+
+    fn observers(&self) -> Option<String> {
+        None
     }
 
     fn warm<'a>(&'a self, _: &'a [Region]) -> Work<'a, ()> {
@@ -424,6 +441,8 @@ impl World {
             store,
             scope: "test/main".to_owned(),
             settings: settings(),
+            hooks: Vec::new(),
+            checks: Vec::new(),
             log: Arc::new(log),
             left: Predecessor::None,
             tasks: Tasks::default(),
@@ -448,6 +467,15 @@ pub(super) fn settings() -> Settings {
         budget: Duration::from_secs(5),
         interval: Duration::from_secs(1),
         max_lag: Duration::from_secs(5),
+        preflight: Duration::from_secs(300),
+        by_sql: true,
+        promotes: String::new(),
+        promotion: Duration::from_secs(60),
+        evidence: writefence_config::Evidence {
+            stopped: None,
+            stonith: None,
+            timeout: Duration::from_secs(1),
+        },
         reads_elsewhere: true,
     }
 }

@@ -27,6 +27,8 @@ pub(crate) enum Item {
     Bind(Option<Arc<Prepared>>),
     /// `None`: what it runs is not known, so it counts as a write.
     Execute(Option<Arc<Prepared>>),
+    /// The Execute before it, so many times more.
+    Again(u32),
     Close(Box<[u8]>),
 }
 
@@ -98,10 +100,19 @@ impl Group {
 
     /// What was sent of it has been answered, or is not going to be.
     pub(crate) fn caught_up(&self) -> bool {
-        let count = |wanted: fn(&Item) -> bool| self.items.iter().filter(|i| wanted(i)).count();
-        let parses = count(|item| matches!(item, Item::Parse(..)));
-        let executes = count(|item| matches!(item, Item::Execute(_)));
-        self.failed || self.mingled || (self.parsed >= parses && self.completed >= executes)
+        let is_parse = |item: &&Item| matches!(item, Item::Parse(..));
+        let parses = self.items.iter().filter(is_parse).count();
+        self.failed || self.mingled || (self.parsed >= parses && self.completed >= self.executes())
+    }
+
+    /// How many Executes it has.
+    pub(crate) fn executes(&self) -> usize {
+        let times = self.items.iter().map(|item| match item {
+            Item::Execute(_) => 1,
+            Item::Again(times) => *times as usize,
+            Item::Parse(..) | Item::Bind(_) | Item::Close(_) => 0,
+        });
+        times.sum()
     }
 
     /// The judgements of all that it runs; `None` where something is not known.
@@ -118,7 +129,7 @@ impl Group {
                     Item::Execute(prepared) => {
                         Some(prepared.as_ref().and_then(|p| p.judgement(eyes)))
                     }
-                    Item::Parse(..) | Item::Bind(_) | Item::Close(_) => None,
+                    Item::Parse(..) | Item::Bind(_) | Item::Again(_) | Item::Close(_) => None,
                 })
                 .collect(),
         }
@@ -128,7 +139,7 @@ impl Group {
     pub(crate) fn bound(&self, eyes: &Eyes) -> Option<Vec<Arc<Judgement>>> {
         let binds = self.items.iter().filter_map(|item| match item {
             Item::Bind(prepared) => Some(prepared),
-            Item::Parse(..) | Item::Execute(_) | Item::Close(_) => None,
+            Item::Parse(..) | Item::Execute(_) | Item::Again(_) | Item::Close(_) => None,
         });
         binds
             .map(|p| p.as_ref().and_then(|p| p.judgement(eyes)))
@@ -157,7 +168,11 @@ impl Group {
                 .iter()
                 .find_map(|item| match item {
                     Item::Execute(Some(p)) => Some(p.text()),
-                    Item::Execute(None) | Item::Parse(..) | Item::Bind(_) | Item::Close(_) => None,
+                    Item::Execute(None)
+                    | Item::Parse(..)
+                    | Item::Bind(_)
+                    | Item::Again(_)
+                    | Item::Close(_) => None,
                 })
                 .unwrap_or_default(),
         }

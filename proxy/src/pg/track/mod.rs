@@ -9,6 +9,7 @@ mod feed;
 mod group;
 mod inventory;
 mod named;
+mod pending;
 mod prepared;
 mod spoken;
 mod state;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 pub(crate) use feed::window;
 pub(crate) use group::{Group, Item, Shape};
 pub(crate) use inventory::{Asked, Inventory, LAST_VALUE, question, set_config};
+use pending::Pending;
 pub(crate) use prepared::{Prepared, Statements};
 pub(crate) use state::{Effects, SessionSets};
 
@@ -58,6 +60,11 @@ impl Tx {
 const RECENT: usize = 4;
 const RECENT_BYTES: usize = 256;
 
+/// Groups in flight beyond which a client is not read from until some are answered. A Sync takes
+/// five bytes of a socket's buffer and some hundred here, so what the sockets hold is no bound;
+/// drivers that pipeline read answers long before.
+const OUTSTANDING: usize = 16 * 1024;
+
 /// The state of one session's conversation with its server.
 pub(crate) struct Track {
     pub(crate) tx: Tx,
@@ -68,6 +75,9 @@ pub(crate) struct Track {
     pub(crate) copy_in: bool,
     /// Syncs sent into a COPY of the open group.
     copy_syncs: usize,
+    /// Marks of such Syncs among what was sent.
+    sync_marks: usize,
+    pending: Pending,
     /// What the server last reported of how it reads texts.
     pub(crate) reported: Reading,
     pub(crate) statements: Statements,
@@ -93,6 +103,8 @@ impl Default for Track {
             spare: Vec::new(),
             copy_in: false,
             copy_syncs: 0,
+            sync_marks: 0,
+            pending: Pending::default(),
             reported: Reading::default(),
             statements: Statements::default(),
             sets: SessionSets::default(),
@@ -257,6 +269,7 @@ impl Track {
 
     /// A Parse goes out.
     pub(crate) fn parse(&mut self, name: &[u8], prepared: Arc<Prepared>) {
+        self.pending.parse(name, &prepared);
         self.open().items.push(Item::Parse(name.into(), prepared));
     }
 
@@ -282,7 +295,18 @@ impl Track {
         {
             items.pop();
         }
-        items.push(Item::Execute(prepared));
+        // What is executed for many rows in one run takes no more room for that.
+        let (last, before) = match items.as_mut_slice() {
+            [.., before, Item::Again(times)] => (Some(times), Some(&*before)),
+            [.., before] => (None, Some(&*before)),
+            [] => (None, None),
+        };
+        let same = matches!((before, &prepared), (Some(Item::Execute(Some(a))), Some(b)) if Arc::ptr_eq(a, b));
+        match last {
+            Some(times) if same && *times < u32::MAX => *times += 1,
+            None if same => items.push(Item::Again(1)),
+            Some(_) | None => items.push(Item::Execute(prepared)),
+        }
     }
 
     /// An Execute whose portal could not be read goes out.
@@ -320,6 +344,7 @@ impl Track {
             for _ in 0..std::mem::take(&mut self.copy_syncs) {
                 let mark = self.fresh(Shape::CopySync);
                 self.sent.push_back(mark);
+                self.sync_marks += 1;
             }
         }
     }
@@ -328,9 +353,9 @@ impl Track {
     pub(crate) fn copy_end(&mut self) {
         if self.copy_in {
             self.copy_in = false;
-        } else if !self.answered() {
+        } else if !self.answered() && self.sent.back().is_none_or(|g| g.shape != Shape::CopyEnd) {
             // Sent ahead of the CopyInResponse. With nothing in flight it belongs to a COPY that has
-            // failed, and the server ignores it.
+            // failed, and the server ignores it, as it does a second one in a row.
             let group = self.fresh(Shape::CopyEnd);
             self.sent.push_back(group);
         }
@@ -338,21 +363,14 @@ impl Track {
 
     /// The statement a Bind with this name would find, counting Parses still in flight.
     pub(crate) fn find(&self, name: &[u8]) -> Option<Arc<Prepared>> {
-        let pending = self.open.iter().chain(self.sent.iter().rev());
-        for item in pending.flat_map(|g| g.items.iter().rev()) {
-            if let Item::Parse(n, prepared) = item
-                && **n == *name
-            {
-                return Some(Arc::clone(prepared));
-            }
-        }
-        self.statements.get(name)
+        let pending = self.pending.get(name);
+        pending.or_else(|| self.statements.get(name))
     }
 
     /// The group that the server speaks of. A Sync that is still in front of it got no answer.
     fn front(&mut self) -> Option<&mut Group> {
         while self.sent.front().is_some_and(|g| !g.is_one()) {
-            self.sent.pop_front();
+            self.take_front();
         }
         if self.sent.is_empty() {
             self.open.as_mut()
@@ -373,8 +391,9 @@ impl Track {
         self.copy_in = false;
         // A COPY that ended well took in all that was sent before its CopyDone.
         self.copy_syncs = 0;
-        if self.sent.iter().any(|g| g.shape == Shape::CopySync) {
+        if self.sync_marks > 0 {
             self.sent.retain(|g| g.shape != Shape::CopySync);
+            self.sync_marks = 0;
         }
         if let Some(group) = self.front() {
             group.completed += 1;
@@ -440,7 +459,7 @@ impl Track {
         self.copy_in = false;
         self.drop_copy_ends();
         let tx = Tx::of(status);
-        let mut answered = self.sent.pop_front();
+        let mut answered = self.take_front();
         if answered.is_none() && self.copy_syncs > 0 {
             // The COPY had failed before the Sync that was sent into it, which so closed its group.
             self.copy_syncs -= 1;
@@ -450,6 +469,7 @@ impl Track {
         self.drop_copy_ends();
         if let Some(mut group) = answered {
             self.statements.settle(&group);
+            self.pending.settle(&group);
             if group.tells() {
                 self.effects
                     .apply(&group, self.tx, eyes, &mut self.sets, &mut self.statements);
@@ -468,6 +488,18 @@ impl Track {
             self.statements.end_of_transaction();
         }
         self.tx = tx;
+    }
+
+    fn take_front(&mut self) -> Option<Group> {
+        let front = self.sent.pop_front();
+        let is_mark = front.as_ref().is_some_and(|g| g.shape == Shape::CopySync);
+        self.sync_marks -= usize::from(is_mark);
+        front
+    }
+
+    /// So much is in flight that nothing more may be sent before some of it is answered.
+    pub(crate) fn is_full(&self) -> bool {
+        self.sent.len() >= OUTSTANDING
     }
 
     fn drop_copy_ends(&mut self) {
@@ -501,6 +533,8 @@ impl Track {
         self.open = None;
         self.copy_in = false;
         self.copy_syncs = 0;
+        self.sync_marks = 0;
+        self.pending.clear();
         self.effects = Effects::default();
         self.statements.end_of_transaction();
     }

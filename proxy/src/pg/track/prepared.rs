@@ -237,7 +237,7 @@ impl Statements {
                 // does not use it again; forgetting it costs at most a replay.
                 Item::Close(name) if name.is_empty() => self.unnamed = None,
                 Item::Close(name) if !group.failed => self.remove(name),
-                Item::Close(_) | Item::Bind(_) | Item::Execute(_) => {}
+                Item::Close(_) | Item::Bind(_) | Item::Execute(_) | Item::Again(_) => {}
             }
         }
     }

@@ -234,11 +234,16 @@ impl Effects {
             }
             Shape::Extended => {
                 for item in &group.items {
-                    let Item::Execute(Some(prepared)) = item else {
-                        continue;
-                    };
-                    if let Some(judgement) = prepared.judgement(eyes) {
-                        self.walk(&judgement, prepared.text(), &mut left, sets, statements);
+                    match item {
+                        Item::Execute(Some(prepared)) => {
+                            if let Some(judgement) = prepared.judgement(eyes) {
+                                let text = prepared.text();
+                                self.walk(&judgement, text, &mut left, sets, statements);
+                            }
+                        }
+                        // What any of these does is the same when it is done again.
+                        Item::Again(times) => left = left.saturating_sub(*times as usize),
+                        Item::Execute(None) | Item::Parse(..) | Item::Bind(_) | Item::Close(_) => {}
                     }
                 }
             }
@@ -262,7 +267,11 @@ impl Effects {
     fn heard(&mut self, group: &Group, sets: &mut SessionSets) {
         let executed = group.items.iter().filter_map(|item| match item {
             Item::Execute(Some(prepared)) => Some(prepared.text()),
-            Item::Execute(None) | Item::Parse(..) | Item::Bind(_) | Item::Close(_) => None,
+            Item::Execute(None)
+            | Item::Again(_)
+            | Item::Parse(..)
+            | Item::Bind(_)
+            | Item::Close(_) => None,
         });
         for text in std::iter::once(group.text.as_slice()).chain(executed) {
             let plain = group.completed == 1 && is_select(text);

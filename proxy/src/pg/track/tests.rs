@@ -451,3 +451,95 @@ fn names_are_what_the_server_looks_at_of_them() {
     assert_eq!(group.words(), b"DELETE FROM t");
     assert!(!track.only_reads(&eyes));
 }
+
+#[test]
+fn a_pipeline_of_one_statement_takes_no_room_for_each_of_its_rows() {
+    let mut track = Track::default();
+    parse(&mut track, "insertion", "INSERT INTO t VALUES ($1)");
+    // Looking through what is in flight at each Bind would take minutes here.
+    for _ in 0..1_000_000 {
+        track.bind(b"", b"insertion");
+        track.execute(b"");
+    }
+    let run = track.open_run().expect("no Sync was sent");
+    assert_eq!((run.items.len(), run.executes()), (3, 1_000_000));
+    track.parsed();
+    for n in 0..1_000_000 {
+        assert!(!track.caught_up(), "{n} are answered");
+        track.completed(b"INSERT 0 1");
+    }
+    assert!(track.caught_up());
+    track.sync();
+    track.ready(b'I', &Eyes::in_tests());
+    assert!(track.quiescent() && track.find(b"insertion").is_some());
+}
+
+#[test]
+fn the_statement_of_a_bind_is_that_of_the_last_parse_before_it() {
+    let mut track = Track::default();
+    let text = |track: &Track, name: &[u8]| {
+        let found = track.find(name).expect("parsed");
+        String::from_utf8_lossy(found.text()).into_owned()
+    };
+    for name in ["", "s"] {
+        parse(&mut track, name, "SELECT 1");
+        track.sync();
+        parse(&mut track, name, "SELECT 2");
+        track.sync();
+        assert_eq!(text(&track, name.as_bytes()), "SELECT 2");
+        track.parsed();
+        track.ready(b'I', &Eyes::in_tests());
+        assert_eq!(
+            text(&track, name.as_bytes()),
+            "SELECT 2",
+            "its own is in flight"
+        );
+        track.failed();
+        track.ready(b'I', &Eyes::in_tests());
+        assert_eq!(
+            text(&track, name.as_bytes()),
+            "SELECT 1",
+            "the second one failed"
+        );
+    }
+}
+
+#[test]
+fn a_setting_behind_repeated_statements_that_failed_is_not_learned() {
+    let mut track = Track::default();
+    parse(&mut track, "begin", "BEGIN");
+    parse(&mut track, "one", "SELECT 1");
+    parse(&mut track, "set", "SET work_mem = '1MB'");
+    for (statement, times) in [("begin", 1), ("one", 3), ("set", 1)] {
+        for _ in 0..times {
+            track.bind(b"", statement.as_bytes());
+            track.execute(b"");
+        }
+    }
+    track.sync();
+    for tag in ["BEGIN", "SELECT 1", "SELECT 1"] {
+        track.completed(tag.as_bytes());
+    }
+    track.failed();
+    track.ready(b'E', &Eyes::in_tests());
+    run(&mut track, "COMMIT", &["ROLLBACK"], b'I');
+    assert_eq!(replayed(&track), Vec::<&str>::new());
+}
+
+#[test]
+fn a_client_that_floods_the_session_is_stopped_and_goes_on_later() {
+    let mut track = Track::default();
+    track.query(Some(b"SELECT pg_sleep(1)"));
+    let mut sent = 1;
+    while !track.is_full() {
+        track.sync();
+        track.copy_end();
+        track.copy_end();
+        sent += 2;
+    }
+    assert!((OUTSTANDING..OUTSTANDING + 2).contains(&sent), "{sent}");
+    while !track.answered() {
+        track.ready(b'I', &Eyes::in_tests());
+        assert!(!track.is_full());
+    }
+}

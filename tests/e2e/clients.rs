@@ -1,0 +1,26 @@
+//! What drivers rely on beyond the answers to their statements, and what their own test suites found.
+
+use anyhow::{Result, ensure};
+use writefence_tests::postgres::{Options, skipped};
+use writefence_tests::script::Talk;
+use writefence_tests::{Cluster, Daemon, DaemonOptions};
+
+use crate::support::startup;
+
+/// libpq's PQbackendPID, psycopg's `info.backend_pid`, asyncpg's `get_server_pid`: applications look
+/// themselves up in `pg_stat_activity` and `pg_locks` by it, and skip their own notifications.
+#[tokio::test]
+async fn the_process_id_that_a_client_was_told_is_that_of_its_backend() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let server = Cluster::create("a", &Options::default()).await?;
+    let daemon = Daemon::start(DaemonOptions::new(&[&server])).await?;
+    daemon.wait_open().await?;
+    let mut talk = Talk::start(daemon.port(), &startup()).await?;
+    let told = talk.key.0;
+    let own = format!("SELECT pg_backend_pid() = {told} AS own");
+    let answer = talk.query(&own).await?.join("\n");
+    ensure!(answer.contains(" t"), "told {told}: {answer}");
+    Ok(())
+}
