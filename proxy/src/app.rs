@@ -165,7 +165,9 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
                         address: front.address(),
                         source,
                     })?;
-                    let served = crate::http::serve(Arc::new(front), listener, told);
+                    let front = Arc::new(front);
+                    parts.push(Arc::clone(&front) as Arc<dyn watched::Refresh>);
+                    let served = crate::http::serve(front, listener, told);
                     tasks.spawn(served);
                 }
             }

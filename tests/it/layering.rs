@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     (
         "http",
         &[
-            "error", "gate", "group", "requests", "shutdown", "tls", "unknown",
+            "error", "gate", "group", "requests", "shutdown", "tls", "unknown", "watched",
         ],
     ),
     (

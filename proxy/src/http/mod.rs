@@ -33,6 +33,7 @@ use crate::gate::{Epoch, Lane};
 use crate::group::Group;
 use crate::shutdown::{Shutdown, Tasks};
 use crate::tls::{ServerFiles, ServerTls, TlsError};
+use crate::watched::Refresh;
 use classify::Rules;
 use origin::Origin;
 use pool::{Aim, Pool};
@@ -68,6 +69,15 @@ pub struct Front {
     pool: Arc<Pool>,
     tasks: Tasks,
     figures: Arc<HttpFigures>,
+}
+
+/// Certificates are taken anew when their files change.
+impl Refresh for Front {
+    fn refresh(&self) {
+        if let Some(tls) = &self.tls {
+            tls.refresh();
+        }
+    }
 }
 
 impl Front {

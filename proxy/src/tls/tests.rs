@@ -24,9 +24,9 @@ impl Ca {
         let folder = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "test ca");
+        // A name of its own: of two CAs of one name only the signature would tell.
+        let name = folder.path().display().to_string();
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         let cert = params.self_signed(&key).unwrap();
         fs::write(folder.path().join("ca.pem"), cert.pem()).unwrap();
