@@ -1,10 +1,10 @@
 //! Two servers of one cluster that do as the test says, and a group's control on top of them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use writefence_admin::api::{ApiError, Code};
@@ -20,7 +20,8 @@ use crate::gate::{Answer, Begin, Gate, Limits};
 use crate::group::{self, Group, NoLogins};
 use crate::pg::catalog::Catalogs;
 use crate::pg::classify::Policy;
-use crate::sessions::Sessions;
+use crate::pg::params::Params;
+use crate::sessions::{Bounds, Sessions};
 use crate::shutdown::{Tasks, pair};
 use crate::unknown::UnknownLedger;
 use crate::upstream::wire::Login;
@@ -485,7 +486,9 @@ pub(super) fn settings() -> Settings {
 
 fn front() -> group::Settings {
     let minimal = include_str!("../../../../config/minimal.toml");
-    let defaults = writefence_config::parse(minimal, "minimal.toml").unwrap().config;
+    let defaults = writefence_config::parse(minimal, "minimal.toml")
+        .unwrap()
+        .config;
     group::Settings {
         login_timeout: Duration::from_secs(1),
         startup_timeout: Duration::from_secs(1),
