@@ -14,9 +14,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use writefence_admin::api::{ApiError, Code, ReloadReport};
+use writefence_admin::audit::{Entry, Event, Log};
 use writefence_config::{self as config, Config, Listener, Loaded, Volatile, reload};
 
-use crate::control::{Boot, Daemon, GroupParts, ObserverLogin, Settings, chain};
+use crate::clock;
+use crate::control::{Boot, Daemon, GroupParts, ObserverLogin, Settings, Trail, chain};
 use crate::error::StartError;
 use crate::fleet::{Incarnation, LocalStore, Start, Store};
 use crate::gate::{Gate, Lane, Limits, Phase};
@@ -51,6 +53,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
         tracing::warn!(%warning, "configuration");
     }
     raise_file_limit();
+    let _too_large = survive_file_limit()?;
     let (stopper, stop) = pair();
     let tasks = Tasks::default();
     let names: Vec<String> = config
@@ -60,6 +63,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
         .collect();
     let (store, start) = LocalStore::open(&config.admin.state_dir, &names)?;
     let store = Arc::new(store);
+    let trail = trail(&store, &start, &tasks)?;
 
     let mut groups = Vec::new();
     let mut desks = Vec::new();
@@ -72,6 +76,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
             settings: Settings::from(section),
             log: Arc::clone(&built.log),
             left: built.left,
+            trail: trail.clone(),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
@@ -125,7 +130,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     tracing::info!("stopping");
     stopper.stop();
     let left = tasks.ended(REST).await;
-    finish(&store, &groups, left);
+    finish(&store, &groups, left, &trail);
     let _ = std::fs::remove_file(&config.admin.socket);
     Ok(())
 }
@@ -146,10 +151,24 @@ async fn first_word(group: &Group) {
 }
 
 /// Marks the stop as clean if nothing of this life is left anywhere.
-fn finish(store: &LocalStore, groups: &[(Arc<Group>, Arc<Incarnation>)], left: usize) {
+fn finish(
+    store: &LocalStore,
+    groups: &[(Arc<Group>, Arc<Incarnation>)],
+    left: usize,
+    trail: &Trail,
+) {
     let settled = groups.iter().all(|(group, log)| {
         group.sessions.is_empty() && group.gate.unknown() == 0 && log.is_settled()
     });
+    let word = match settled && left == 0 {
+        true => "stopped",
+        false => "stopped_with_work_left",
+    };
+    trail.append(Entry::new(Event::Daemon, word));
+    // The last thing of this life that is synced; without it the next start signs.
+    if let Some(Err(error)) = trail.log().map(Log::sync) {
+        tracing::error!(error = %chain(&error), "the audit's end is not on disk");
+    }
     if !settled || left > 0 {
         tracing::warn!(
             tasks = left,
@@ -161,6 +180,24 @@ fn finish(store: &LocalStore, groups: &[(Arc<Group>, Arc<Incarnation>)], left: u
         Ok(()) => tracing::info!("stopped"),
         Err(error) => tracing::error!(error = %chain(&error), "the stop is not marked as clean"),
     }
+}
+
+/// Opens the audit and begins it with this life of the daemon.
+fn trail(store: &LocalStore, start: &Start, tasks: &Tasks) -> Result<Trail, StartError> {
+    let (dir, key) = store.audit_paths();
+    let name = format!("writefence/{}", store.id());
+    let log = Log::open(&dir, &key, &name, clock::boot_ms).map_err(StartError::Audit)?;
+    let trail = Trail::new(log, tasks.clone());
+    trail.append(
+        Entry::new(Event::Daemon, "started")
+            .fact("version", env!("CARGO_PKG_VERSION"))
+            .fact("incarnation", &start.incarnation)
+            .fact("pid", std::process::id())
+            .fact("predecessor_stopped_clean", start.clean)
+            .fact("machine_restarted", start.rebooted),
+    );
+    trail.sync_soon();
+    Ok(trail)
 }
 
 /// SIGHUP reloads, SIGTERM and SIGINT end the wait.
@@ -430,6 +467,16 @@ fn load(path: &Path) -> Result<Config, ApiError> {
     loaded.map(|loaded| loaded.config).map_err(|problems| {
         ApiError::new(Code::BadConfig, problems.to_string())
             .hint("nothing was applied; `writefence check --config FILE` shows the same")
+    })
+}
+
+/// A limit on the size of files (`ulimit -f`) is a full disk: the write fails and is told. Without
+/// an ear for its signal it would end the process, and with it the fence.
+fn survive_file_limit() -> Result<tokio::signal::unix::Signal, StartError> {
+    let kind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    signal(kind).map_err(|source| StartError::System {
+        what: "listen for signals",
+        source,
     })
 }
 

@@ -3,6 +3,7 @@
 //! One cluster pair and one daemon per test, on ports of their own; without the server programs
 //! they fail, unless `SKIP_E2E=1` says that this is known.
 
+mod audit;
 mod cancel;
 mod catalog;
 mod corners;
@@ -14,6 +15,7 @@ mod frames;
 mod garbage;
 mod groups;
 mod mixed;
+mod moments;
 mod moves;
 mod orphans;
 mod outcomes;

@@ -5,12 +5,14 @@
 //! number; what is not known is `null`, never 0. Documents may gain fields, so readers ignore
 //! unknown ones; requests refuse unknown fields, so that a misspelt flag is never dropped silently.
 
+mod audit;
 mod certificate;
 mod check;
 mod doc;
 mod drain;
 mod error;
 mod exit;
+mod measured;
 mod preflight;
 mod request;
 mod run;
@@ -22,18 +24,20 @@ mod time;
 mod unknown;
 mod verb;
 
+pub use audit::AuditPage;
 pub use certificate::{Certificate, Evidence, EvidenceKind};
 pub use check::Request;
 pub use doc::{API, Api, Doc};
 pub use drain::{Drain, DrainOutcome, LaneCounts, Straggler, StragglerKind};
 pub use error::{ApiError, Code, ErrorDoc};
 pub use exit::Exit;
+pub use measured::Measured;
 pub use preflight::{Finding, Level, Preflight};
 pub use request::{
-    Abort, ExplainSqlRequest, FailoverRequest, OpenWrites, PreflightRequest, Prepare, Promote,
-    Reload, ReloadReport, Resume, SwitchoverRequest, UnknownAck, Verify, WatchDrain,
+    Abort, DrillRequest, ExplainSqlRequest, FailoverRequest, OpenWrites, PreflightRequest, Prepare,
+    Promote, Reload, ReloadReport, Resume, SwitchoverRequest, UnknownAck, Verify, WatchDrain,
 };
-pub use run::{Event, Run, RunKind, RunProgress, RunState};
+pub use run::{Event, Left, Run, RunKind, RunProgress, RunState};
 pub use session::{Moves, Pin, Session, SessionList, SessionState};
 pub use sql::{ExplainSql, ExplainStatement, Verdict};
 pub use status::{

@@ -41,13 +41,13 @@ pub enum Verb {
     Unknown,
     /// Applies the configuration file again.
     Reload,
-    /// Later: a rehearsal.
+    /// A rehearsal: never past the point of no return.
     Drill,
-    /// Later: the report of a run.
+    /// The report of a run.
     Report,
     /// Later: what the gate would say to a request.
     ExplainHttp,
-    /// Later: shows and verifies the audit chain.
+    /// Shows and verifies the audit chain.
     Audit,
 }
 
@@ -114,10 +114,7 @@ impl Verb {
 
     /// False for what is planned only.
     pub const fn in_this_version(self) -> bool {
-        !matches!(
-            self,
-            Self::Drill | Self::Report | Self::ExplainHttp | Self::Audit
-        )
+        !matches!(self, Self::ExplainHttp)
     }
 }
 

@@ -46,7 +46,9 @@ impl RunFacts {
             Fact::Open(_) => self.check_open(),
             Fact::Aborting { .. } => self.check_abort(),
             Fact::State { state, .. } => self.check_state(*state),
-            Fact::Verb { .. } | Fact::Exception { .. } | Fact::Note { .. } => Ok(()),
+            Fact::Verb { .. } | Fact::Exception { .. } | Fact::Measured(_) | Fact::Note { .. } => {
+                Ok(())
+            }
         }
     }
 
@@ -83,6 +85,10 @@ impl RunFacts {
 
     fn check_pnr(&self, candidate: &Pinned) -> Rule {
         self.check_running()?;
+        rule(
+            self.started.run_kind != RunKind::Drill,
+            "a drill does not pass the point of no return",
+        )?;
         rule(
             self.fence.is_some() && self.opened.is_none(),
             "the run is not fenced",

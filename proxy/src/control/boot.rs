@@ -23,6 +23,7 @@ use super::servers::Servers;
 use super::settings::Settings;
 use super::start::{self, Begin, FirstStart};
 use super::steps::Asked;
+use super::trail::Trail;
 use super::unknown;
 use super::work::{Job, launch};
 use crate::fleet::{Found, Incarnation, Predecessor, Store, StoreError, StoredPhase};
@@ -167,6 +168,8 @@ pub struct GroupParts {
     pub log: Arc<Incarnation>,
     /// What the predecessor left.
     pub left: Predecessor,
+    /// The audit.
+    pub trail: Trail,
     /// Everything started here is waited for at the end.
     pub tasks: Tasks,
     /// The end.
@@ -233,7 +236,11 @@ pub(crate) fn desk(parts: &GroupParts, boot: &mut Boot, servers: Arc<dyn Servers
         .iter()
         .map(|target| target.region.clone())
         .collect();
-    let book = Book::new(Arc::clone(&parts.store), boot.last.take());
+    let book = Book::new(
+        Arc::clone(&parts.store),
+        parts.trail.clone(),
+        boot.last.take(),
+    );
     let leftover = Arc::new(Leftover::new(
         parts.left.clone(),
         &regions,
@@ -269,6 +276,7 @@ pub(crate) fn desk(parts: &GroupParts, boot: &mut Boot, servers: Arc<dyn Servers
         leftover,
         tasks,
         tally,
+        baseline: std::sync::Mutex::default(),
         notice: ArcSwap::from_pointee(None),
         trouble: ArcSwap::from_pointee(None),
         verbs: Mutex::default(),
@@ -363,7 +371,8 @@ async fn refuse_server(desk: &Desk, error: &ApiError) {
     let text = format!("{error}; writes stay fenced, `open-writes --primary R` decides");
     tracing::error!(group = %desk.group.name, text, "not the accepted primary");
     desk.notice.store(Arc::new(Some(text)));
-    if let Err(error) = desk.actor.trip().await {
+    let why = error.to_string();
+    if let Err(error) = desk.actor.trip(&why).await {
         tracing::error!(group = %desk.group.name, %error, "the fence is not durable");
     }
 }

@@ -11,6 +11,7 @@ use super::book::Book;
 use super::drains::Drains;
 use super::figures::Tally;
 use super::leftover::Leftover;
+use super::measure::Baseline;
 use super::servers::{Own, Servers, Ticket};
 use super::settings::Settings;
 use crate::group::Group;
@@ -28,6 +29,8 @@ pub(crate) struct Desk {
     pub(crate) leftover: Arc<Leftover>,
     pub(crate) tasks: Tasks,
     pub(crate) tally: Arc<Tally>,
+    /// The counts before the fence of the live or the last run.
+    pub(crate) baseline: std::sync::Mutex<Option<Baseline>>,
     /// Why the group came up fenced, for status.
     pub(crate) notice: ArcSwap<Option<String>>,
     /// Why the run stands still, where no step's record says it.

@@ -67,6 +67,13 @@ pub(crate) fn sentence(fact: &Fact) -> (Option<Step>, String) {
             let why = error.as_ref().map(|e| format!(": {e}")).unwrap_or_default();
             (None, format!("the run is {state}{why}"))
         }
+        Fact::Measured(m) => (
+            None,
+            match m.write_gap_ms {
+                Some(gap) => format!("writes were stopped for {gap} ms as the data path saw it"),
+                None => "nobody has written since: the write gap is not known".to_owned(),
+            },
+        ),
         Fact::Note { step, text } => (*step, text.clone()),
     }
 }

@@ -34,6 +34,10 @@ pub struct Settings {
     pub interval: Duration,
     /// A standby further behind counts as degraded.
     pub max_lag: Duration,
+    /// The objective for the time of recovery, for reports.
+    pub rto: Option<Duration>,
+    /// The objective for the loss, for reports.
+    pub rpo: Option<Duration>,
 }
 
 impl From<&config::Group> for Settings {
@@ -57,6 +61,8 @@ impl From<&config::Group> for Settings {
             budget: group.run.budget,
             interval: group.observer.interval,
             max_lag: group.reads.max_lag,
+            rto: group.objectives.rto,
+            rpo: group.objectives.rpo,
         }
     }
 }

@@ -90,6 +90,11 @@ pub(crate) fn notices(desk: &Desk) -> Vec<String> {
             "the list of unknown outcomes cannot be written: {why}"
         ));
     }
+    if let Some(why) = desk.book.trail().broken() {
+        all.push(format!(
+            "the audit cannot be written, so writes would not be opened again: {why}"
+        ));
+    }
     all
 }
 

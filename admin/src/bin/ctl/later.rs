@@ -3,24 +3,6 @@
 
 use writefence_admin::api::{ApiError, Verb};
 
-/// A rehearsal; not in this version
-#[derive(Debug, clap::Args)]
-pub(crate) struct Drill {
-    #[arg(long)]
-    to: Option<String>,
-    #[arg(long)]
-    fence_only: bool,
-}
-
-/// The report of a run; not in this version
-#[derive(Debug, clap::Args)]
-pub(crate) struct Report {
-    #[arg(long)]
-    run: Option<String>,
-    #[arg(long)]
-    format: Option<String>,
-}
-
 /// What the gate would say to a request; not in this version
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExplainHttp {
@@ -28,40 +10,9 @@ pub(crate) struct ExplainHttp {
     request: Vec<String>,
 }
 
-/// Shows and verifies the audit chain; not in this version
-#[derive(Debug, clap::Args)]
-pub(crate) struct Audit {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    what: Vec<String>,
-}
-
-impl Drill {
-    pub(crate) fn refuse(self) -> ApiError {
-        let Self {
-            to: _,
-            fence_only: _,
-        } = self;
-        Verb::Drill.not_in_this_version()
-    }
-}
-
-impl Report {
-    pub(crate) fn refuse(self) -> ApiError {
-        let Self { run: _, format: _ } = self;
-        Verb::Report.not_in_this_version()
-    }
-}
-
 impl ExplainHttp {
     pub(crate) fn refuse(self) -> ApiError {
         let Self { request: _ } = self;
         Verb::ExplainHttp.not_in_this_version()
-    }
-}
-
-impl Audit {
-    pub(crate) fn refuse(self) -> ApiError {
-        let Self { what: _ } = self;
-        Verb::Audit.not_in_this_version()
     }
 }

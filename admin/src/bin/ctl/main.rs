@@ -6,7 +6,9 @@
 mod abort;
 mod advice;
 mod args;
+mod audit;
 mod context;
+mod drill;
 mod explain_sql;
 mod failover;
 mod follow;
@@ -17,6 +19,7 @@ mod preflight;
 mod prepare;
 mod promote;
 mod reload;
+mod report;
 mod resume;
 mod sessions;
 mod start;
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn execute(args: Args) -> Exit {
-    let out = Out::new(args.global.json);
+    let out = Out::new(args.global.json).with_events(args.global.events);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

@@ -23,6 +23,7 @@ use writefence_admin::runbook::{Fact, RunFacts};
 
 use super::desk::Desk;
 use super::error::{internal, refused};
+use super::measure::measured;
 use super::servers::Ticket;
 use super::settings::Settings;
 use crate::fleet::Durability;
@@ -184,7 +185,7 @@ impl Course {
             Step::Open => self.open().await,
             Step::Converge => self.converge().await,
             Step::Verify => self.verify().await,
-            Step::Report => Ok(Vec::new()),
+            Step::Report => self.report().await,
         };
         match done {
             Ok(findings) => {
@@ -211,6 +212,14 @@ impl Course {
                 Err(Stop::Failed(error))
             }
         }
+    }
+
+    /// What the run cost is measured while everything is at hand; the report itself is made of the
+    /// journal whenever somebody asks.
+    async fn report(&mut self) -> Found {
+        let measured = measured(&self.desk, &self.facts()?).await;
+        self.desk.book.note(Fact::Measured(measured)).await?;
+        Ok(Vec::new())
     }
 
     fn still_wanted(&self, step: Step) -> Result<(), Stop> {

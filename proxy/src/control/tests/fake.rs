@@ -13,6 +13,7 @@ use super::super::boot::{Boot, GroupParts, begin, desk};
 use super::super::desk::Desk;
 use super::super::servers::{Older, Own, Seen, Servers, StillBarred, Ticket, Under, Work};
 use super::super::settings::Settings;
+use super::super::trail::Trail;
 use crate::evidence::WriteFate;
 use crate::fleet::{LocalStore, MemoryStore, Predecessor, Store, Written};
 use crate::gate::{Answer, Begin, Gate, Limits};
@@ -416,6 +417,7 @@ impl World {
             settings: settings(),
             log: Arc::new(log),
             left: Predecessor::None,
+            trail: Trail::default(),
             tasks: Tasks::default(),
             stop,
         };
@@ -438,6 +440,8 @@ fn settings() -> Settings {
         budget: Duration::from_secs(5),
         interval: Duration::from_secs(1),
         max_lag: Duration::from_secs(5),
+        rto: None,
+        rpo: None,
     }
 }
 
