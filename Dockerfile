@@ -25,7 +25,8 @@ COPY admin/Cargo.toml admin/
 COPY proxy/Cargo.toml proxy/
 COPY tests/Cargo.toml tests/
 COPY benches/Cargo.toml benches/
-RUN for package in config admin proxy tests benches; do \
+COPY fuzz/Cargo.toml fuzz/
+RUN for package in config admin proxy tests benches fuzz; do \
         for source in src/lib.rs $(sed -n 's/^path = "\(.*\.rs\)"$/\1/p' $package/Cargo.toml); do \
             mkdir -p "$(dirname "$package/$source")" \
             && echo 'fn main() {}' > "$package/$source"; \

@@ -30,6 +30,7 @@ test: lint setup-test
 	.ci/postgres each cargo test $(WORKSPACE) --test e2e switchover::
 	cargo model
 	cargo interleavings
+	$(MAKE) fuzz
 	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps
 
 lint: setup-build
@@ -39,20 +40,21 @@ lint: setup-build
 	else echo "cargo-deny is not installed: licences and advisories were not checked"; fi
 
 # Each target for FUZZ seconds, from the seeds and what was found before. What fails is left in
-# fuzz/artifacts; `target/fuzz/.../TARGET FILE` runs it again. `--target` keeps the flags of
-# fuzz/.cargo from build scripts.
+# fuzz/artifacts; `target/fuzz/debug/fuzz-TARGET FILE` runs it again. Compiled in the tests' own
+# target folder: dependencies are shared, see fuzz/Cargo.toml.
 FUZZ ?= 60
-HOST = $(shell rustc --print host-tuple)
 fuzz: setup-build
-	cd fuzz && cargo build --release --locked --target $(HOST)
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/fuzz/rustc cargo build $(WORKSPACE) \
+	    --features writefence-fuzz/run $(FUZZERS:%=--bin fuzz-%)
 	mkdir -p fuzz/artifacts
-	for target in conversation startup verdicts; do \
-	    mkdir -p target/fuzz/corpus/$$target; \
-	    target/fuzz/$(HOST)/release/$$target -max_total_time=$(FUZZ) -max_len=4096 \
+	for target in $(FUZZERS); do \
+	    mkdir -p target/fuzz/$$target; \
+	    target/debug/fuzz-$$target -max_total_time=$(FUZZ) -max_len=4096 \
 	        -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 \
 	        -artifact_prefix=fuzz/artifacts/$$target- \
-	        target/fuzz/corpus/$$target fuzz/corpus/$$target || exit 1; \
+	        target/fuzz/$$target fuzz/corpus/$$target || exit 1; \
 	done
+FUZZERS := conversation startup verdicts
 
 bench: setup
 	cargo bench --package writefence-benches --locked $(ARGS)

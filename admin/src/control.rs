@@ -15,10 +15,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    Abort, ApiError, AuditPage, Drain, DrillRequest, ExplainSql, ExplainSqlRequest,
-    FailoverRequest, OpenWrites, Preflight, PreflightRequest, Prepare, Promote, Reload,
-    ReloadReport, Resume, Run, RunProgress, SessionList, Status, SwitchoverRequest, UnknownAck,
-    UnknownList, Verify, WatchDrain,
+    Abort, ApiError, AuditPage, Drain, DrillRequest, ExplainHttp, ExplainHttpRequest, ExplainSql,
+    ExplainSqlRequest, FailoverRequest, OpenWrites, Preflight, PreflightRequest, Prepare, Promote,
+    Reload, ReloadReport, Resume, Run, RunProgress, SessionList, Status, SwitchoverRequest,
+    UnknownAck, UnknownList, Verify, WatchDrain,
 };
 use crate::report::Report;
 
@@ -119,6 +119,13 @@ pub trait Control: Send + Sync + 'static {
         call: Call,
         request: ExplainSqlRequest,
     ) -> impl Future<Output = Answer<ExplainSql>> + Send;
+
+    /// What the gate would say to an HTTP request.
+    fn explain_http(
+        &self,
+        call: Call,
+        request: ExplainHttpRequest,
+    ) -> impl Future<Output = Answer<ExplainHttp>> + Send;
 
     /// Opens a run of single steps and fences.
     fn prepare(&self, call: Call, request: Prepare) -> impl Future<Output = Answer<Run>> + Send;

@@ -96,6 +96,32 @@ fn elsewhere(keyword: &str) -> Wrong {
     }
 }
 
+/// A server of any protocol, as a host and a port.
+pub(crate) fn tcp(value: &DeValue<'_>) -> Result<Endpoint, Wrong> {
+    const TCP: &str = "a host and a port such as \"10.0.0.1:6379\" or \"[::1]:6379\"";
+    let wrong = |what: &str| Wrong::value(format!("{} {what}", shown(value)), TCP);
+    let text = value.as_str().ok_or_else(|| wrong("is not a text"))?;
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| wrong("has no port"))?;
+    let port = upstream_port(port).map_err(|_| wrong("has no port from 1 to 65535"))?;
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let sound = |host: &str| {
+        !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "/@,[]".contains(c))
+    };
+    match bare {
+        Some(bare) if sound(bare) => Ok(Endpoint {
+            host: bare.to_owned(),
+            port,
+        }),
+        None if sound(host) && !host.contains(':') => Ok(Endpoint {
+            host: host.to_owned(),
+            port,
+        }),
+        _ => Err(wrong("names no host")),
+    }
+}
+
 /// An HTTP origin.
 pub(crate) fn http(value: &DeValue<'_>) -> Result<String, Wrong> {
     let text = value

@@ -2,7 +2,7 @@
 
 use crate::admin::Admin;
 use crate::group::Group;
-use crate::limits::Limits;
+use crate::limits::{Console, Limits, Tcp};
 use crate::telemetry::Log;
 
 /// A configuration that has passed every rule. It can be made only by [`crate::load`] and
@@ -16,6 +16,10 @@ pub struct Config {
     pub log: Log,
     /// The bounds of the process.
     pub limits: Limits,
+    /// What the kernel does for connections.
+    pub tcp: Tcp,
+    /// Who may use PgBouncer's console.
+    pub console: Console,
     /// At least one, in the order of the file.
     pub groups: Vec<Group>,
 }

@@ -7,9 +7,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::gate::{Answer, Begin, Order, Scope};
+use crate::http::{Cors, RouteVerdict, Streams};
 use crate::pg::{Sqlstate, Volatile};
+use crate::tcp::{NewConnections, OldConnections};
 use crate::telemetry::{LogFormat, LogLevel};
-use crate::upstream::Driver;
+use crate::upstream::{Away, Driver, HttpVersion};
 
 /// A value with the range it may have.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,10 @@ const fn count(default: usize, least: usize, most: usize) -> Bounds<usize> {
         least,
         most,
     }
+}
+
+const fn size(default: usize, least: usize, most: usize) -> Bounds<usize> {
+    count(default, least, most)
 }
 
 const SECOND: u64 = 1_000;
@@ -105,6 +111,40 @@ pub(crate) const RELEASE_BURST: Bounds<usize> = count(50, 1, 100_000);
 /// server's cores busy, and thousands at once would delay the writes that wait.
 pub(crate) const MOVES: Bounds<usize> = count(32, 1, 10_000);
 
+/// No limit of its own beside that of all sessions: how many one user needs is not ours to guess.
+pub(crate) const SESSIONS_PER_USER: Bounds<usize> = count(0, 0, 1_000_000);
+
+/// As for users.
+pub(crate) const SESSIONS_PER_DATABASE: Bounds<usize> = count(0, 0, 1_000_000);
+
+/// Off: pools keep connections open on purpose, and one that is cut surprises them.
+pub(crate) const IDLE_TIMEOUT: Bounds<Duration> = ms(0, 0, 30 * DAY);
+
+/// Off, as PostgreSQL's own. A transaction that is forgotten open keeps a drain waiting up to its
+/// grace, so it is worth setting where applications are known.
+pub(crate) const IDLE_IN_TRANSACTION_TIMEOUT: Bounds<Duration> = ms(0, 0, 30 * DAY);
+
+/// What PostgreSQL itself takes; messages stream, so a large one costs no memory here.
+pub(crate) const MESSAGE: Bounds<usize> = count(1 << 30, 16 << 10, 1 << 30);
+
+// [tcp]
+
+/// Shorter costs packets on thousands of idle connections; longer leaves a peer that vanished
+/// without a word unnoticed, and many firewalls forget a silent connection after a minute.
+pub(crate) const KEEPALIVE_IDLE: Bounds<Duration> = ms(10 * SECOND, SECOND, HOUR);
+
+/// With the next: a peer that is gone is noticed after 10 s + 3 x 3 s of silence.
+pub(crate) const KEEPALIVE_INTERVAL: Bounds<Duration> = ms(3 * SECOND, SECOND, HOUR);
+
+/// One lost packet is not the end of a peer; three in a row are.
+pub(crate) const KEEPALIVE_PROBES: Bounds<usize> = count(3, 1, 127);
+
+/// Towards servers. Without it a write towards a server that lost power is repeated by the kernel
+/// for some 15 minutes, and its permit with it. Longer than a short break of the network.
+pub(crate) const UNACKNOWLEDGED: Bounds<Duration> = ms(15 * SECOND, SECOND, HOUR);
+
+// [console] has no defaults: nobody may use it who is not named.
+
 // [group.X.region.Y]
 
 /// PostgreSQL's registered port.
@@ -114,6 +154,72 @@ pub(crate) const POSTGRES_PORT: u16 = 5432;
 
 /// What a hot standby says; drivers and pools that know failover look for it.
 pub(crate) const SQLSTATE: Sqlstate = Sqlstate::ReadOnly;
+
+/// Connections of an HTTP or TCP listener: as the sessions, since each has two descriptors too.
+pub(crate) const CONNECTIONS: Bounds<usize> = count(5_000, 1, 1_000_000);
+
+// [[group.X.listen]] with kind = "http"
+
+/// Off: whether other origins may call an API is for the API to say. On, the refusal says no more
+/// than its status and body.
+pub(crate) const CORS: Cors = Cors::Off;
+
+/// Beside the paths of applications, which begin with a word.
+pub(crate) const HEALTH: &str = "/-/healthy";
+
+/// What most servers allow of one HTTP/2 connection. Half of them may be held, so that reads of
+/// the same connection always find a stream.
+pub(crate) const STREAMS: Bounds<usize> = count(128, 2, 10_000);
+
+/// What large cookies and tokens need, twice over. More is memory that any client can take.
+pub(crate) const HEADER_BYTES: Bounds<usize> = size(64 << 10, 1 << 10, MIB);
+
+/// Headers come in one piece or two; a client that needs longer is not there to be served.
+pub(crate) const HEADER_TIMEOUT: Bounds<Duration> = ms(15 * SECOND, 100, HOUR);
+
+/// Between two pieces of a body. An admitted write waits for its body as part of its work, so a
+/// client that stops sending would hold up a drain.
+pub(crate) const BODY_TIMEOUT: Bounds<Duration> = ms(30 * SECOND, 100, HOUR);
+
+/// A little above the minute after which load balancers drop a connection: who closes first should
+/// not be the server, because a request may be on its way.
+pub(crate) const HTTP_IDLE_TIMEOUT: Bounds<Duration> = ms(75 * SECOND, SECOND, DAY);
+
+/// What proxies in front usually wait.
+pub(crate) const READ_TIMEOUT: Bounds<Duration> = ms(60 * SECOND, 100, DAY);
+
+/// Longer than any sound write. The write may well be done then, and nobody knows: it is recorded
+/// as unknown and blocks a drain, so this is no place to be impatient.
+pub(crate) const WRITE_DEADLINE: Bounds<Duration> = ms(60 * SECOND, 100, DAY);
+
+/// What cannot be looked into may write.
+pub(crate) const WEBSOCKET: Streams = Streams::Fence;
+
+/// Events only come; closed when the target moves, clients ask the new region for them.
+pub(crate) const SSE: Streams = Streams::Repoint;
+
+/// A route without a verdict is there for its other keys.
+pub(crate) const ROUTE_VERDICT: RouteVerdict = RouteVerdict::Method;
+
+/// A GraphQL request larger than this is hardly a query. It is memory that a fence may take for
+/// each request.
+pub(crate) const VERDICT_BODY_BYTES: Bounds<usize> = size(256 << 10, 0, 64 * MIB);
+
+/// Bytes of a compiled pattern: thousands of alternatives fit.
+pub(crate) const PATTERN_BYTES: usize = MIB;
+
+// [[group.X.listen]] with kind = "tcp"
+
+/// As with writes: what waits has seen no error.
+pub(crate) const TCP_NEW: NewConnections = NewConnections::Hold;
+
+/// Only a connection that has ended is known not to write.
+pub(crate) const TCP_OLD: OldConnections = OldConnections::Close;
+
+// [group.X.region.Y] http
+
+/// By agreement under TLS; without, HTTP/1.1, which every server speaks.
+pub(crate) const HTTP_VERSION: HttpVersion = HttpVersion::Auto;
 
 // [group.X.sql]
 
@@ -189,6 +295,9 @@ pub(crate) const BUDGET: Bounds<Duration> = ms(15 * SECOND, 1, HOUR);
 
 /// Older data surprises users; a standby in a healthy group is far below.
 pub(crate) const MAX_LAG: Bounds<Duration> = ms(5 * SECOND, 0, DAY);
+
+/// A read from another region is better than an error, as long as its data is young enough.
+pub(crate) const AWAY: Away = Away::Other;
 
 // [group.X.objectives]
 

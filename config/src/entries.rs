@@ -7,9 +7,13 @@ use std::fmt::Display;
 
 use crate::config::Config;
 use crate::group::Group;
+use crate::http::{HttpListener, Route};
 use crate::keys::{Class, KEYS};
+use crate::listen::Listener;
 use crate::passfile::Password;
-use crate::pg::{Listener, ListenerKind};
+use crate::pattern::Pattern;
+use crate::pg::PgListener;
+use crate::tcp::TcpListener;
 use crate::units::{show_duration, show_size};
 use crate::upstream::{Observer, Region};
 use crate::value::Word;
@@ -94,6 +98,15 @@ impl<'o> Part<'o> {
         self.put_value(key, Value::Plain(value.to_string()));
     }
 
+    /// A key that the user named.
+    fn put_named(&mut self, name: &str, value: impl Display) {
+        self.out.push(Entry {
+            pattern: format!("{}.*", self.pattern),
+            path: format!("{}.{name}", self.path),
+            value: Value::Plain(value.to_string()),
+        });
+    }
+
     fn put_some(&mut self, key: &str, value: Option<impl Display>) {
         if let Some(value) = value {
             self.put(key, value);
@@ -143,6 +156,8 @@ fn process(config: &Config, out: &mut Vec<Entry>) {
         admin,
         log,
         limits,
+        tcp,
+        console,
         groups: _,
     } = config;
     let mut to = Part::new(out, "admin");
@@ -165,6 +180,22 @@ fn process(config: &Config, out: &mut Vec<Entry>) {
     to.put("held_bytes", show_size(limits.held_bytes));
     to.put("release_burst", limits.release_burst);
     to.put("moves", limits.moves);
+    to.put("sessions_per_user", limits.sessions_per_user);
+    to.put("sessions_per_database", limits.sessions_per_database);
+    to.put("idle_timeout", show_duration(limits.idle_timeout));
+    to.put(
+        "idle_in_transaction_timeout",
+        show_duration(limits.idle_in_transaction_timeout),
+    );
+    to.put("message", show_size(limits.message));
+    let mut to = Part::new(out, "tcp");
+    to.put("keepalive_idle", show_duration(tcp.keepalive_idle));
+    to.put("keepalive_interval", show_duration(tcp.keepalive_interval));
+    to.put("keepalive_probes", tcp.keepalive_probes);
+    to.put("unacknowledged", show_duration(tcp.unacknowledged));
+    let mut to = Part::new(out, "console");
+    to.put("admin_users", console.admin_users.join(", "));
+    to.put("stats_users", console.stats_users.join(", "));
 }
 
 fn group(group: &Group, to: &mut Part<'_>) {
@@ -197,16 +228,88 @@ fn group(group: &Group, to: &mut Part<'_>) {
 fn region(region: &Region, to: &mut Part<'_>) {
     to.put("postgres", &region.postgres);
     to.put_some("http", region.http.as_ref());
+    to.put("http_version", region.http_version.word());
+    to.put_some(
+        "http_ca",
+        region.http_ca.as_ref().map(|path| path.display()),
+    );
+    for (name, endpoint) in &region.tcp {
+        to.section("tcp").put_named(name, endpoint);
+    }
     to.put_some("user", region.user.as_ref());
     to.put_password(&region.password);
 }
 
 fn listener(listener: &Listener, to: &mut Part<'_>) {
-    let Listener::Postgres(listener) = listener;
-    to.put("kind", ListenerKind::Postgres.word());
-    to.put("address", listener.address);
+    to.put("kind", listener.kind().word());
+    to.put("address", listener.address());
+    match listener {
+        Listener::Postgres(listener) => postgres(listener, to),
+        Listener::Http(listener) => http(listener, to),
+        Listener::Tcp(listener) => tcp(listener, to),
+    }
+}
+
+fn postgres(listener: &PgListener, to: &mut Part<'_>) {
     to.put("auth", listener.auth.word());
     to.put("sqlstate", listener.sqlstate.word());
+}
+
+fn http(listener: &HttpListener, to: &mut Part<'_>) {
+    if let Some(tls) = &listener.tls {
+        let mut to = to.section("tls");
+        to.put("cert", tls.cert.display());
+        to.put("key", tls.key.display());
+        to.put_some(
+            "client_ca",
+            tls.client_ca.as_ref().map(|path| path.display()),
+        );
+    }
+    to.put("cors", listener.cors.word());
+    to.put("trusted_proxies", joined(&listener.trusted_proxies));
+    to.put("health", listener.health.as_deref().unwrap_or("off"));
+    to.put("connections", listener.connections);
+    to.put("streams", listener.streams);
+    to.put("header_bytes", show_size(listener.header_bytes));
+    to.put("header_timeout", show_duration(listener.header_timeout));
+    to.put("body_timeout", show_duration(listener.body_timeout));
+    to.put("idle_timeout", show_duration(listener.idle_timeout));
+    to.put("read_timeout", show_duration(listener.read_timeout));
+    to.put("write_deadline", show_duration(listener.write_deadline));
+    to.put("websocket", listener.websocket.word());
+    to.put("sse", listener.sse.word());
+    for (n, one) in listener.routes.iter().enumerate() {
+        route(one, &mut to.listed("route", &n.to_string()));
+    }
+}
+
+fn route(route: &Route, to: &mut Part<'_>) {
+    if !route.methods.is_empty() {
+        to.put("method", joined(&route.methods));
+    }
+    to.put_some("host", route.host.as_ref().map(Pattern::text));
+    to.put_some("path", route.path.as_ref().map(Pattern::text));
+    to.put("verdict", route.verdict.word());
+    if !route.reads.is_empty() {
+        to.put("reads", joined(route.reads.iter().map(Pattern::text)));
+    }
+    to.put("body_bytes", show_size(route.body_bytes));
+    to.put_some("answer", route.answer.map(Word::word));
+    to.put_some("write_deadline", route.write_deadline.map(show_duration));
+    to.put_some("websocket", route.websocket.map(Word::word));
+    to.put_some("sse", route.sse.map(Word::word));
+}
+
+fn tcp(listener: &TcpListener, to: &mut Part<'_>) {
+    to.put("service", &listener.service);
+    to.put("new", listener.new.word());
+    to.put("old", listener.old.word());
+    to.put("connections", listener.connections);
+}
+
+fn joined(values: impl IntoIterator<Item = impl Display>) -> String {
+    let values: Vec<_> = values.into_iter().map(|value| value.to_string()).collect();
+    values.join(", ")
 }
 
 fn observer(observer: &Observer, to: &mut Part<'_>) {
@@ -232,6 +335,7 @@ fn times(group: &Group, to: &mut Part<'_>) {
         .put("budget", show_duration(group.run.budget));
     to.section("reads")
         .put("max_lag", show_duration(group.reads.max_lag));
+    to.section("reads").put("away", group.reads.away.word());
     let mut objectives = to.section("objectives");
     objectives.put_some("rto", group.objectives.rto.map(show_duration));
     objectives.put_some("rpo", group.objectives.rpo.map(show_duration));

@@ -2,8 +2,9 @@
 
 use crate::defaults;
 use crate::gate::{Drain, Fence, Run};
+use crate::listen::Listener;
 use crate::names;
-use crate::pg::{Listener, Sql};
+use crate::pg::Sql;
 use crate::raw::{Findings, Section};
 use crate::upstream::{Driver, Objectives, Observer, Reads, Region};
 use crate::value;

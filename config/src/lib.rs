@@ -2,7 +2,7 @@
 //!
 //! Two doors: [`load`] for a path, [`parse`] for text. The way is read (`raw`), refuse what nobody
 //! knows (`unknown`, by the table in `keys`), give each section its types and defaults (`admin`,
-//! `gate`, `pg`, `upstream`, …), then the rules between sections (`resolve`). Every number lives
+//! `gate`, `pg`, `http`, `tcp`, `upstream`, …), then the rules between sections (`resolve`). Every number lives
 //! in `defaults`. [`reload`] tells what a changed file can change in a running daemon.
 //!
 //! The phase of a gate is never configuration. Relative paths are relative to the daemon's working
@@ -17,16 +17,21 @@ mod entries;
 mod error;
 mod gate;
 mod group;
+mod http;
 mod keys;
 mod keywords;
 mod limits;
+mod listen;
 mod names;
+mod network;
 mod passfile;
+mod pattern;
 mod pg;
 mod raw;
 pub mod reload;
 mod resolve;
 mod secret;
+mod tcp;
 mod telemetry;
 mod units;
 mod unknown;
@@ -48,12 +53,17 @@ pub use effect::Effect;
 pub use error::{Place, Problem, ProblemKind, Problems, Warning};
 pub use gate::{Answer, Begin, Drain, Fence, Order, Run, Scope};
 pub use group::Group;
-pub use limits::Limits;
+pub use http::{Cors, HttpListener, HttpTls, Route, RouteVerdict, Streams};
+pub use limits::{Console, Limits, Tcp};
+pub use listen::{Listener, ListenerKind};
+pub use network::Network;
 pub use passfile::{Passfile, Password};
-pub use pg::{Auth, Listener, PgListener, Sql, Sqlstate, Volatile};
+pub use pattern::Pattern;
+pub use pg::{Auth, PgListener, Sql, Sqlstate, Volatile};
 pub use secret::Secret;
+pub use tcp::{NewConnections, OldConnections, TcpListener};
 pub use telemetry::{Log, LogFormat, LogLevel};
-pub use upstream::{Driver, Endpoint, Objectives, Observer, Reads, Region};
+pub use upstream::{Away, Driver, Endpoint, HttpVersion, Objectives, Observer, Reads, Region};
 
 use raw::{Findings, Section};
 use value::Wrong;

@@ -5,18 +5,10 @@
 
 use std::net::SocketAddr;
 
-use crate::address;
 use crate::defaults;
 use crate::effect::Effect;
 use crate::raw::{Findings, Section};
-use crate::value::{self, Word};
-
-/// Where downstream connects. An enum, because a group's other fronts will be variants of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listener {
-    /// PostgreSQL's protocol.
-    Postgres(PgListener),
-}
+use crate::value::{self, Word, Wrong};
 
 /// `[[group.X.listen]]` with `kind = "postgres"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,43 +71,28 @@ pub struct Sql {
     pub volatile: Volatile,
 }
 
-/// The fronts a listener may be; only what the word means is kept, as a variant of [`Listener`].
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum ListenerKind {
-    Postgres,
-}
-
-impl Listener {
-    /// Reads one listener; `None` if it has a problem.
-    pub(crate) fn read(section: &Section<'_>, found: &mut Findings<'_>) -> Option<Self> {
-        let kind = section.require("kind", found, "\"postgres\"", ListenerKind::read);
-        let example = "an address such as \"127.0.0.1:6432\"";
-        let address = section.require("address", found, example, address::listen);
-        match kind? {
-            ListenerKind::Postgres => {
-                // No default: believing everyone is a choice somebody has to have written down.
-                let auth = section.require("auth", found, "\"trust\"", Auth::read);
-                let sqlstate = section.word("sqlstate", defaults::SQLSTATE, found);
-                let listener = PgListener {
-                    address: address?,
-                    auth: auth?,
-                    sqlstate,
-                };
-                listener.warn(section, found);
-                Some(Self::Postgres(listener))
-            }
-        }
-    }
-
-    /// The socket it listens on.
-    pub const fn address(&self) -> SocketAddr {
-        match self {
-            Self::Postgres(listener) => listener.address,
-        }
-    }
-}
-
 impl PgListener {
+    pub(crate) fn read(
+        address: Option<SocketAddr>,
+        section: &Section<'_>,
+        found: &mut Findings<'_>,
+    ) -> Option<Self> {
+        // No default: believing everyone is a choice somebody has to have written down.
+        let auth = section.require("auth", found, "\"trust\"", Auth::read);
+        let sqlstate = section.word("sqlstate", defaults::SQLSTATE, found);
+        if section.is_given("tls") {
+            let wrong = Wrong::later("is not in this version", "a file without it");
+            found.problem(section.at("tls"), section.path("tls"), wrong.kind, wrong);
+        }
+        let listener = Self {
+            address: address?,
+            auth: auth?,
+            sqlstate,
+        };
+        listener.warn(section, found);
+        Some(listener)
+    }
+
     fn warn(&self, section: &Section<'_>, found: &mut Findings<'_>) {
         if self.auth == Auth::Trust && !self.address.ip().is_loopback() {
             let what = "believes everyone who reaches an address that is not of this machine alone; \
@@ -138,11 +115,6 @@ impl Sql {
             volatile: functions.word("volatile", defaults::VOLATILE, found),
         }
     }
-}
-
-impl Word for ListenerKind {
-    const WORDS: &'static [(&'static str, Self)] = &[("postgres", Self::Postgres)];
-    const LATER: &'static [&'static str] = &["http", "tcp"];
 }
 
 impl Word for Auth {

@@ -111,6 +111,22 @@ impl<'a> Section<'a> {
         self.at
     }
 
+    /// Whether the file has this section.
+    pub(crate) fn is_present(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// The keys that the file has here, in its order.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<_> = self
+            .table
+            .into_iter()
+            .flat_map(|table| table.iter().map(|(name, _)| name))
+            .collect();
+        keys.sort_by_key(|name| name.span().start);
+        keys.iter().map(|name| name.get_ref().to_string()).collect()
+    }
+
     /// Whether the file has this key, whatever its value.
     pub(crate) fn is_given(&self, key: &str) -> bool {
         self.value(key).is_some()

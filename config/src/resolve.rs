@@ -11,11 +11,12 @@ use crate::config::Config;
 use crate::error::ProblemKind;
 use crate::gate::Answer;
 use crate::group::Group;
-use crate::limits::Limits;
+use crate::limits::{Console, Limits, Tcp};
+use crate::listen::ListenerKind;
 use crate::raw::{Findings, Section};
 use crate::telemetry::Log;
 use crate::units::show_duration;
-use crate::value::Wrong;
+use crate::value::{Word, Wrong};
 
 /// Reads the whole tree. `None` if a part that has no default could not be read; whether the
 /// result counts is decided by the findings alone.
@@ -36,6 +37,7 @@ pub(crate) fn resolve(root: &Section<'_>, found: &mut Findings<'_>) -> Option<Co
     for ((_, section), group) in sections.iter().zip(&groups) {
         check_regions(section, found);
         check_primary(section, found);
+        check_servers(section, found);
         if let Some(group) = group {
             warn_of_times(group, section, found);
         }
@@ -45,6 +47,8 @@ pub(crate) fn resolve(root: &Section<'_>, found: &mut Findings<'_>) -> Option<Co
         admin: Admin::read(&root.section("admin"), found),
         log: Log::read(&root.section("log"), found),
         limits: Limits::read(&root.section("limits"), found),
+        tcp: Tcp::read(&root.section("tcp"), found),
+        console: Console::read(&root.section("console"), found),
         groups: groups.into_iter().collect::<Option<_>>()?,
     })
 }
@@ -107,6 +111,38 @@ fn check_regions(group: &Section<'_>, found: &mut Findings<'_>) {
                 );
             }
             None => seen.push((name, server)),
+        }
+    }
+}
+
+/// A listener leads to a server in whichever region is the primary, so every region has one.
+fn check_servers(group: &Section<'_>, found: &mut Findings<'_>) {
+    let listeners = group.listed("listen");
+    let kind = |one: &Section<'_>, kind| one.peek("kind", ListenerKind::read) == Some(kind);
+    let http = listeners.iter().any(|one| kind(one, ListenerKind::Http));
+    let tcp = listeners.iter().filter(|one| kind(one, ListenerKind::Tcp));
+    let mut services: Vec<_> = tcp
+        .filter_map(|one| one.peek("service", crate::value::text("")))
+        .collect();
+    services.sort();
+    services.dedup();
+    for (_, region) in group.named("region") {
+        if http && !region.is_given("http") {
+            missing(
+                &region,
+                "http",
+                "a URL, since the group has an HTTP listener",
+                found,
+            );
+        }
+        let servers = region.section("tcp");
+        for service in services.iter().filter(|name| !servers.is_given(name)) {
+            missing(
+                &servers,
+                service,
+                "a host and a port, for the group's TCP listener",
+                found,
+            );
         }
     }
 }

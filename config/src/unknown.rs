@@ -8,7 +8,6 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::ProblemKind;
 use crate::keys::{self, Node, Presence};
-use crate::pg::ListenerKind;
 use crate::raw::Findings;
 use crate::upstream::Driver;
 use crate::value::{Word, Wrong};
@@ -91,8 +90,12 @@ fn check_node(node: Node, here: Level<'_>, value: &Spanned<DeValue<'_>>, found: 
 }
 
 fn check_named(table: &DeTable<'_>, path: &str, pattern: &str, found: &mut Findings<'_>) {
+    let pattern = join(pattern, "*");
+    if matches!(keys::node(&pattern), Some(Node::Leaf(_))) {
+        return;
+    }
     for (name, value) in table.iter() {
-        check_section(join(path, name.get_ref()), join(pattern, "*"), value, found);
+        check_section(join(path, name.get_ref()), pattern.clone(), value, found);
     }
 }
 
@@ -129,17 +132,15 @@ fn join(path: &str, name: &str) -> String {
 /// The kind itself is refused as not in this version; what its other keys are is for that version
 /// to say.
 fn belongs_to_later_kind(level: &Level<'_>) -> bool {
-    let later = match level.pattern.as_str() {
-        "group.*.listen.[]" => ListenerKind::LATER,
-        "group.*.driver" => Driver::LATER,
-        _ => return false,
-    };
+    if level.pattern != "group.*.driver" {
+        return false;
+    }
     let kind = level
         .table
         .iter()
         .find(|(name, _)| name.get_ref() == "kind");
     let kind = kind.and_then(|(_, value)| value.get_ref().as_str());
-    kind.is_some_and(|kind| later.contains(&kind))
+    kind.is_some_and(|kind| Driver::LATER.contains(&kind))
 }
 
 fn refuse_later(at: usize, path: String, found: &mut Findings<'_>) {

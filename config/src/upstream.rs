@@ -4,6 +4,7 @@
 //! has at hand; only what we use of it is accepted, and everything else is refused by name.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::address;
@@ -39,12 +40,29 @@ pub struct Region {
     pub name: String,
     /// Its PostgreSQL server.
     pub postgres: Endpoint,
-    /// Its HTTP origin; kept for the http front, unused without one.
+    /// Its HTTP origin; there if the group has an HTTP listener.
     pub http: Option<String>,
+    /// What is spoken to that origin.
+    pub http_version: HttpVersion,
+    /// Who signs that origin's certificate, PEM; none: whom the system trusts.
+    pub http_ca: Option<PathBuf>,
+    /// Its other servers, by the name that TCP listeners know them by, in the order of the file.
+    pub tcp: Vec<(String, Endpoint)>,
     /// The user all sessions log in as upstream; none: the session's own.
     pub user: Option<String>,
     /// The password for that login.
     pub password: Password,
+}
+
+/// What is spoken to an HTTP origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// By ALPN under TLS, HTTP/1.1 without.
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, with prior knowledge where there is no TLS. gRPC needs it.
+    Http2,
 }
 
 /// `[group.X.observer]`: our own login for probes, evidence and promotion.
@@ -74,6 +92,17 @@ pub enum Driver {
 pub struct Reads {
     /// A region further behind than this serves no reads in the primary's stead.
     pub max_lag: Duration,
+    /// Where reads go while the primary cannot be reached.
+    pub away: Away,
+}
+
+/// Where HTTP reads go while the primary's region cannot be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Away {
+    /// Nowhere else.
+    Stay,
+    /// To another region that is not too far behind.
+    Other,
 }
 
 /// `[group.X.objectives]`: what a report measures a run against.
@@ -96,14 +125,38 @@ impl Region {
         let postgres = section.require("postgres", found, example, address::postgres);
         let user = section.read("user", found, value::text("a role's name"));
         let http = section.read("http", found, address::http);
+        let http_version = section.word("http_version", defaults::HTTP_VERSION, found);
+        let file = "a file in PEM format";
+        let http_ca = section.read("http_ca", found, value::text(file));
+        let tcp = Self::services(&section.section("tcp"), found);
         let password = Password::read(section, found);
         Some(Self {
             name,
             postgres: postgres?,
             http,
+            http_version,
+            http_ca: http_ca.map(PathBuf::from),
+            tcp,
             user,
             password,
         })
+    }
+}
+
+impl Region {
+    fn services(section: &Section<'_>, found: &mut Findings<'_>) -> Vec<(String, Endpoint)> {
+        let names = section.keys();
+        let service = |name: String| {
+            let endpoint = section.read(&name, found, address::tcp)?;
+            Some((name, endpoint))
+        };
+        names.into_iter().filter_map(service).collect()
+    }
+
+    /// The server that TCP listeners know by this name.
+    pub fn service(&self, name: &str) -> Option<&Endpoint> {
+        let (_, endpoint) = self.tcp.iter().find(|(known, _)| known == name)?;
+        Some(endpoint)
     }
 }
 
@@ -125,6 +178,7 @@ impl Reads {
     pub(crate) fn read(section: &Section<'_>, found: &mut Findings<'_>) -> Self {
         Self {
             max_lag: section.duration("max_lag", &defaults::MAX_LAG, found),
+            away: section.word("away", defaults::AWAY, found),
         }
     }
 }
@@ -137,6 +191,18 @@ impl Objectives {
             rpo: objective("rpo"),
         }
     }
+}
+
+impl Word for HttpVersion {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("1.1", Self::Http1),
+        ("2", Self::Http2),
+    ];
+}
+
+impl Word for Away {
+    const WORDS: &'static [(&'static str, Self)] = &[("stay", Self::Stay), ("other", Self::Other)];
 }
 
 impl Word for Driver {

@@ -110,6 +110,26 @@ pub(crate) fn text(accepted: &str) -> impl FnOnce(&DeValue<'_>) -> Result<String
     }
 }
 
+/// A list of such texts; one given twice counts once.
+pub(crate) fn texts(accepted: &str) -> impl FnOnce(&DeValue<'_>) -> Result<Vec<String>, Wrong> {
+    move |value| {
+        let Some(elements) = value.as_array() else {
+            return Err(Wrong::value(
+                format!("{} is not a list", shown(value)),
+                accepted,
+            ));
+        };
+        let mut texts = Vec::new();
+        for element in elements.iter() {
+            let one = text(accepted)(element.get_ref())?;
+            if !texts.contains(&one) {
+                texts.push(one);
+            }
+        }
+        Ok(texts)
+    }
+}
+
 /// `true` or `false`.
 pub(crate) fn switch(value: &DeValue<'_>) -> Result<bool, Wrong> {
     let wrong = || Wrong::value(format!("{} is neither", shown(value)), "true, false");

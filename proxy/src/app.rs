@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -23,11 +24,14 @@ use crate::error::StartError;
 use crate::fleet::{Incarnation, LocalStore, Start, Store};
 use crate::gate::{Gate, Lane, Limits, Phase};
 use crate::group::{self, Group, Logins};
+use crate::http::Front;
+use crate::http::classify::Rules;
 use crate::pg::catalog::{Catalogs, keeper};
 use crate::pg::classify::{Effect, Policy};
 use crate::pg::listener;
 use crate::sessions::Sessions;
 use crate::shutdown::{Shutdown, Tasks, pair};
+use crate::tcp;
 use crate::telemetry::{Ready, router, start_log};
 use crate::unknown::UnknownLedger;
 use crate::upstream::{Endpoint, Region, Target, Targets};
@@ -115,12 +119,31 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     for (section, (group, _)) in config.groups.iter().zip(&groups) {
         for front in &section.listeners {
             let listener = bind(front.address()).await?;
-            let (group, stop) = (Arc::clone(group), stop.receiver());
+            let (group, stop, told) = (Arc::clone(group), stop.receiver(), stop.clone());
             tracing::info!(group = %group.name, address = %front.address(), "listening");
-            tasks.spawn(async move {
-                first_word(&group).await;
-                listener::serve(group, listener, stop).await;
-            });
+            match front {
+                Listener::Postgres(_) => tasks.spawn(async move {
+                    first_word(&group).await;
+                    listener::serve(group, listener, stop).await;
+                }),
+                Listener::Tcp(front) => {
+                    let front = tcp_front(&config, section, front, &group);
+                    let (tasks, stop) = (tasks.clone(), told);
+                    tasks.clone().spawn(async move {
+                        first_word(&group).await;
+                        tcp::serve(front, listener, tasks, stop).await;
+                    });
+                }
+                Listener::Http(settings) => {
+                    let made = Front::new(group, settings, &section.regions, tasks.clone());
+                    let front = made.map_err(|source| StartError::Front {
+                        address: front.address(),
+                        source,
+                    })?;
+                    let served = crate::http::serve(Arc::new(front), listener, told);
+                    tasks.spawn(served);
+                }
+            }
         }
     }
     started.store(true, Ordering::Relaxed);
@@ -158,7 +181,10 @@ fn finish(
     trail: &Trail,
 ) {
     let settled = groups.iter().all(|(group, log)| {
-        group.sessions.is_empty() && group.gate.unknown() == 0 && log.is_settled()
+        group.sessions.is_empty()
+            && group.connections.is_empty()
+            && group.gate.unknown() == 0
+            && log.is_settled()
     });
     let word = match settled && left == 0 {
         true => "stopped",
@@ -274,6 +300,11 @@ fn build(
         gate,
         targets: Arc::new(targets),
         sessions: Arc::new(Sessions::default()),
+        connections: Arc::default(),
+        nearby: ArcSwapOption::empty(),
+        rules: rules(section),
+        requests: Arc::default(),
+        http: Arc::default(),
         catalogs: catalogs(&section.observer),
         unknown: Arc::new(unknown),
         settings: front(config, section),
@@ -350,8 +381,10 @@ fn front(config: &Config, section: &config::Group) -> group::Settings {
     let sqlstate = section
         .listeners
         .iter()
-        .map(|Listener::Postgres(l)| l.sqlstate.code())
-        .next();
+        .find_map(|listener| match listener {
+            Listener::Postgres(listener) => Some(listener.sqlstate.code()),
+            Listener::Http(_) | Listener::Tcp(_) => None,
+        });
     let pass = section
         .sql
         .pass
@@ -370,6 +403,38 @@ fn front(config: &Config, section: &config::Group) -> group::Settings {
         sqlstate: sqlstate.unwrap_or("25006"),
         sessions: config.limits.sessions,
         retry_after: RETRY_AFTER,
+    }
+}
+
+fn rules(section: &config::Group) -> Vec<(SocketAddr, Arc<Rules>)> {
+    let listeners = section.listeners.iter();
+    let http = listeners.filter_map(|listener| match listener {
+        Listener::Http(listener) => Some(listener),
+        Listener::Postgres(_) | Listener::Tcp(_) => None,
+    });
+    http.map(|listener| (listener.address, Arc::new(Rules::new(listener))))
+        .collect()
+}
+
+fn tcp_front(
+    config: &Config,
+    section: &config::Group,
+    front: &config::TcpListener,
+    group: &Arc<Group>,
+) -> tcp::Front {
+    let server = |region: &config::Region| {
+        let server = region.service(&front.service)?;
+        let endpoint = Endpoint::new(server.host.as_str(), server.port);
+        Some((region.name.clone(), endpoint))
+    };
+    tcp::Front {
+        group: Arc::clone(group),
+        service: front.service.clone(),
+        servers: section.regions.iter().filter_map(server).collect(),
+        new: front.new,
+        old: front.old,
+        connections: front.connections,
+        connect_timeout: config.limits.connect_timeout,
     }
 }
 

@@ -52,6 +52,15 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// An HTTP listener cannot be served.
+    #[error("the HTTP listener {address} cannot be served")]
+    Front {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: crate::http::FrontError,
+    },
     /// The system refused something basic.
     #[error("cannot {what}")]
     System {
@@ -61,4 +70,15 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

@@ -2,17 +2,22 @@
 //!
 //! Built once by `app`, shared by the fronts and by `control`. It has no behaviour of its own.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
 
 use crate::gate::Gate;
+use crate::http::HttpFigures;
+use crate::http::classify::Rules;
 use crate::pg::catalog::Catalogs;
 use crate::pg::classify::Policy;
+use crate::requests::Requests;
 use crate::sessions::Sessions;
 use crate::unknown::UnknownLedger;
-use crate::upstream::Targets;
+use crate::upstream::{Region, Targets};
 
 /// One group and its parts.
 pub struct Group {
@@ -24,6 +29,17 @@ pub struct Group {
     pub targets: Arc<Targets>,
     /// Live sessions.
     pub sessions: Arc<Sessions>,
+    /// Open and held connections of the TCP front.
+    pub connections: Arc<Requests>,
+    /// The region that may serve reads while the accepted target's cannot be reached; kept ready by
+    /// control.
+    pub nearby: ArcSwapOption<Region>,
+    /// How each HTTP listener judges requests.
+    pub rules: Vec<(SocketAddr, Arc<Rules>)>,
+    /// HTTP requests that write.
+    pub requests: Arc<Requests>,
+    /// What its HTTP listeners count.
+    pub http: Arc<HttpFigures>,
     /// What its databases hold, for verdicts.
     pub catalogs: Catalogs,
     /// Writes with an unknown outcome.

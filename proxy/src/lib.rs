@@ -1,6 +1,6 @@
 //! writefence: a proxy that owns the write path to PostgreSQL.
 //!
-//! Reading order: `gate` (the promise), `upstream` (who is the target), `pg` (the front that asks
+//! Reading order: `gate` (the promise), `upstream` (who is the target), `pg` and `http` (the fronts that ask
 //! the gate), `control` (the only one that changes a phase), `app` (how the parts are put together).
 
 pub mod app;
@@ -16,9 +16,14 @@ pub mod fleet;
 pub mod fuzzing;
 pub mod gate;
 pub mod group;
+pub mod http;
 pub mod pg;
+pub mod requests;
 pub mod sessions;
 pub mod shutdown;
+pub mod tcp;
 pub mod telemetry;
+pub mod tls;
 pub mod unknown;
 pub mod upstream;
+pub mod watched;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use writefence_tests::eventually::until;
@@ -574,13 +574,17 @@ async fn a_transaction_that_notifies_keeps_the_drain_waiting() -> Result<()> {
     if skipped() {
         return Ok(());
     }
-    let pair = pair("reject").await?;
-    let mut client = Talk::login(pair.daemon.port()).await?;
-    client.query("BEGIN; NOTIFY news").await?;
-    fence(&pair).await?;
-    pair.ctl(4, &["watch-drain", "--max-wait", "300ms"]).await?;
-    client.query("COMMIT").await?;
-    pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
+    for sql in ["NOTIFY news", "SELECT pg_notify('news', '')"] {
+        let pair = pair("reject").await?;
+        let mut client = Talk::login(pair.daemon.port()).await?;
+        client.query(&format!("BEGIN; {sql}")).await?;
+        fence(&pair).await?;
+        pair.ctl(4, &["watch-drain", "--max-wait", "300ms"])
+            .await
+            .context(sql)?;
+        client.query("COMMIT").await?;
+        pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
+    }
     Ok(())
 }
 

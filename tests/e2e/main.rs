@@ -3,6 +3,7 @@
 //! One cluster pair and one daemon per test, on ports of their own; without the server programs
 //! they fail, unless `SKIP_E2E=1` says that this is known.
 
+mod api;
 mod audit;
 mod cancel;
 mod catalog;
@@ -14,6 +15,7 @@ mod fence;
 mod frames;
 mod garbage;
 mod groups;
+mod hardship;
 mod mixed;
 mod moments;
 mod moves;
@@ -25,6 +27,7 @@ mod state;
 mod support;
 mod switchover;
 mod talk;
+mod tcp;
 mod traps;
 mod unasked;
 mod wire;

@@ -5,14 +5,32 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module, and what it may use of the daemon's own modules.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("gate", &[]),
     ("upstream", &["gate"]),
     ("evidence", &["upstream", "sessions"]),
     ("driver", &["upstream"]),
     ("sessions", &["upstream"]),
     ("unknown", &["gate"]),
-    ("group", &["gate", "pg", "sessions", "unknown", "upstream"]),
+    (
+        "group",
+        &[
+            "gate", "http", "pg", "requests", "sessions", "unknown", "upstream",
+        ],
+    ),
+    ("requests", &[]),
+    (
+        "http",
+        &[
+            "error", "gate", "group", "requests", "shutdown", "tls", "unknown",
+        ],
+    ),
+    (
+        "tcp",
+        &[
+            "gate", "group", "requests", "shutdown", "unknown", "upstream",
+        ],
+    ),
     (
         "pg",
         &[

@@ -7,6 +7,7 @@
 //! Whatever is started here ends when its value is dropped: processes by their pid, folders with
 //! their content. Nothing here knows how the daemon works inside.
 
+pub mod api;
 pub mod daemon;
 pub mod eventually;
 pub mod ledger;
@@ -14,6 +15,7 @@ pub mod network;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod redis;
 pub mod script;
 
 pub use daemon::{Answer, Daemon, DaemonOptions};

@@ -6,9 +6,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Abort, ApiError, Code, Drain, DrillRequest, ExplainSql, ExplainSqlRequest, FailoverRequest,
-    FenceAnswer, OpenWrites, Preflight, PreflightRequest, Prepare, Promote, Reload, ReloadReport,
-    Resume, Run, SwitchoverRequest, UnknownAck, UnknownList, Verb, Verify, WatchDrain,
+    Abort, ApiError, Code, Drain, DrillRequest, ExplainHttp, ExplainHttpRequest, ExplainSql,
+    ExplainSqlRequest, FailoverRequest, FenceAnswer, OpenWrites, Preflight, PreflightRequest,
+    Prepare, Promote, Reload, ReloadReport, Resume, Run, SwitchoverRequest, UnknownAck,
+    UnknownList, Verb, Verify, WatchDrain,
 };
 
 /// A request's body.
@@ -119,6 +120,11 @@ impl Request for Resume {
 impl Request for ExplainSqlRequest {
     const VERB: Verb = Verb::ExplainSql;
     type Answer = ExplainSql;
+}
+
+impl Request for ExplainHttpRequest {
+    const VERB: Verb = Verb::ExplainHttp;
+    type Answer = ExplainHttp;
 }
 
 impl Request for UnknownAck {

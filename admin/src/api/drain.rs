@@ -82,6 +82,8 @@ pub enum StragglerKind {
     Sql,
     /// A request.
     Http,
+    /// A connection of another protocol, which is not looked into.
+    Tcp,
     /// A prepared transaction.
     Prepared,
 }

@@ -12,6 +12,7 @@ mod doc;
 mod drain;
 mod error;
 mod exit;
+mod http;
 mod measured;
 mod preflight;
 mod request;
@@ -31,11 +32,13 @@ pub use doc::{API, Api, Doc};
 pub use drain::{Drain, DrainOutcome, LaneCounts, Straggler, StragglerKind};
 pub use error::{ApiError, Code, ErrorDoc};
 pub use exit::Exit;
+pub use http::{ExplainHttp, ExplainHttpListener, HttpVerdict};
 pub use measured::Measured;
 pub use preflight::{Finding, Level, Preflight};
 pub use request::{
-    Abort, DrillRequest, ExplainSqlRequest, FailoverRequest, OpenWrites, PreflightRequest, Prepare,
-    Promote, Reload, ReloadReport, Resume, SwitchoverRequest, UnknownAck, Verify, WatchDrain,
+    Abort, DrillRequest, ExplainHttpRequest, ExplainSqlRequest, FailoverRequest, OpenWrites,
+    PreflightRequest, Prepare, Promote, Reload, ReloadReport, Resume, SwitchoverRequest,
+    UnknownAck, Verify, WatchDrain,
 };
 pub use run::{Event, Left, Run, RunKind, RunProgress, RunState};
 pub use session::{Moves, Pin, Session, SessionList, SessionState};

@@ -148,6 +148,22 @@ pub struct ExplainSqlRequest {
     pub database: Option<String>,
 }
 
+/// `explain-http METHOD URL`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainHttpRequest {
+    /// As a client would send it: upper case matters.
+    pub method: String,
+    /// A URL, or only its path and query.
+    pub url: String,
+    /// Lines such as `Name: value`.
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// The body, where it is text; null: none is given.
+    #[serde(default)]
+    pub body: Option<String>,
+}
+
 /// `unknown ack ID…|--all --reason TEXT`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

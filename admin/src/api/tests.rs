@@ -208,6 +208,7 @@ fn unknown() -> UnknownList {
             pid: None,
             digest: Some("POST /orders".into()),
             idempotency_key: Some("k-1".into()),
+            request: Some("r-1".into()),
             xid: None,
             acknowledged_by: None,
         }],
@@ -229,6 +230,21 @@ fn explained() -> ExplainSql {
         database: Some("app".into()),
         no_catalog: None,
         statements: vec![statement],
+    }
+}
+
+fn explained_http() -> ExplainHttp {
+    let one = ExplainHttpListener {
+        address: "127.0.0.1:8080".into(),
+        verdict: HttpVerdict::NeedsBody,
+        rule: "graphql-body".into(),
+        route: Some(0),
+        answer: Some(FenceAnswer::Reject),
+        write_deadline_ms: 60_000,
+    };
+    ExplainHttp {
+        verdict: one.verdict,
+        listeners: vec![one],
     }
 }
 
@@ -298,6 +314,7 @@ fn documents_have_the_shapes_of_the_golden_file() {
     golden.add("sessions", sessions());
     golden.add("unknown", unknown());
     golden.add("explain_sql", explained());
+    golden.add("explain_http", explained_http());
     let (applied, needs_restart) = (vec!["fence.hold".into()], vec!["admin.socket".into()]);
     golden.add(
         "reload",

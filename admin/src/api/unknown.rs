@@ -40,6 +40,9 @@ pub struct UnknownWrite {
     pub digest: Option<String>,
     /// The request's own key, if it had one.
     pub idempotency_key: Option<String>,
+    /// The id of the request, which the server behind was told as `X-Request-Id`.
+    #[serde(default)]
+    pub request: Option<String>,
     /// Transaction id on the server; null unless it was tracked.
     pub xid: Option<u64>,
     /// Who acknowledged it, and the reason given.

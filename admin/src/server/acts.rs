@@ -71,6 +71,10 @@ pub(super) async fn act<C: Control>(
             to.call(|c, k, r| async move { c.explain_sql(k, r).await })
                 .await
         }
+        Verb::ExplainHttp => {
+            to.call(|c, k, r| async move { c.explain_http(k, r).await })
+                .await
+        }
         Verb::Unknown => {
             to.call(|c, k, r| async move { c.unknown_ack(k, r).await })
                 .await
@@ -78,7 +82,6 @@ pub(super) async fn act<C: Control>(
         Verb::Sessions | Verb::Reload | Verb::Report | Verb::Audit => {
             refuse(wrong_method("POST", uri.path()))
         }
-        Verb::ExplainHttp => refuse(verb.not_in_this_version()),
     }
 }
 

@@ -479,6 +479,20 @@ impl Control for Fake {
         })
     }
 
+    async fn explain_http(&self, call: Call, request: ExplainHttpRequest) -> Answer<ExplainHttp> {
+        self.note(&call, &request)?;
+        let verdict = HttpVerdict::Write;
+        let listeners = vec![ExplainHttpListener {
+            address: "127.0.0.1:8080".into(),
+            verdict,
+            rule: "method".into(),
+            route: None,
+            answer: None,
+            write_deadline_ms: 60_000,
+        }];
+        Ok(ExplainHttp { verdict, listeners })
+    }
+
     async fn prepare(&self, call: Call, request: Prepare) -> Answer<Run> {
         self.note(&call, &request)?;
         if request.primary != "a" {

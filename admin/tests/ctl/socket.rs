@@ -142,10 +142,10 @@ fn every_refusal_is_a_document_with_its_status() {
         ("POST", "/v1/groups/main/abort", "", 412, "nothing_to_abort"),
         (
             "POST",
-            "/v1/groups/main/explain-http",
+            "/v1/groups/main/audit",
             "{}",
-            501,
-            "not_in_this_version",
+            405,
+            "method_not_allowed",
         ),
     ] {
         let (found, document) = server.http(method, path, body);

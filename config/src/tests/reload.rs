@@ -81,13 +81,18 @@ fn the_primary_matters_to_a_first_start_only() {
 
 #[test]
 fn what_comes_and_what_goes_is_listed_key_by_key() {
-    let more = "[group.main.region.c]\npostgres = \"host=c\"\n\n[group.main.sql]";
-    check(
-        "[group.main.sql]",
-        more,
-        Class::Restart,
-        "group.main.region.c.postgres: (none) -> c:5432",
-    );
+    let more = "[group.main.region.c]\npostgres = \"host=c\"\nhttp = \"http://c\"\n\
+                tcp.redis = \"c:1\"\n\n[group.main.sql]";
+    let come = changes("[group.main.sql]", more);
+    let come: Vec<_> = come.iter().map(ToString::to_string).collect();
+    let of_c = |rest: &str| format!("group.main.region.c.{rest}");
+    let expected = [
+        of_c("postgres: (none) -> c:5432"),
+        of_c("http: (none) -> http://c"),
+        of_c("http_version: (none) -> auto"),
+        of_c("tcp.redis: (none) -> c:1"),
+    ];
+    assert_eq!(come, expected);
     let moved = changes(
         "address = \"127.0.0.1:6432\"",
         "address = \"127.0.0.1:6433\"",

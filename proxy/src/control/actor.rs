@@ -117,17 +117,23 @@ impl Actor {
 
     /// Fences for the live run. The fact that the run was about to fence is durable already (the
     /// step's own record), so the drain may begin while this record is being stored.
-    pub(crate) async fn fence(&self, order: Fencing) -> Result<Standing, ApiError> {
+    pub(crate) async fn fence(&self, mut order: Fencing) -> Result<Standing, ApiError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         self.running()?;
         self.level();
         let gate = &self.group.gate;
         if let Some(at_most) = order.http_first {
+            let began = clock::now();
             gate.fence(&[Lane::Http], order.answer, order.plan.clone());
             if gate.in_flight(Lane::Http) > 0 {
-                // Beyond the deadline the sql lane is fenced all the same, and the drain tells.
-                let _ = timeout(at_most, gate.quiet(Lane::Http)).await;
+                // Beyond the deadline the sql lane is fenced all the same, and the drain tells. What
+                // is unknown is not waited for: it has no SQL left that we could let pass.
+                let _ = timeout(at_most, gate.idle(Lane::Http)).await;
             }
+            // Transactions have their times from the fence of their own lane.
+            let waited = began.elapsed();
+            order.plan.grace += waited;
+            order.plan.deadline += waited;
         }
         let (group, store) = (Arc::clone(&self.group), Arc::clone(&self.store));
         let record = self.record(StoredPhase::Fenced, None);

@@ -24,8 +24,8 @@ use super::settings::Settings;
 use super::start::{self, Begin, FirstStart};
 use super::steps::Asked;
 use super::trail::Trail;
-use super::unknown;
 use super::work::{Job, launch};
+use super::{nearby, unknown};
 use crate::fleet::{Found, Incarnation, Predecessor, Store, StoreError, StoredPhase};
 use crate::gate::Epoch;
 use crate::group::Group;
@@ -446,6 +446,10 @@ fn watch_over(desk: &Arc<Desk>, parts: &GroupParts) {
     parts
         .tasks
         .spawn(async move { unknown::sample(&own, stop).await });
+    let (own, stop) = (Arc::clone(desk), parts.stop.clone());
+    parts
+        .tasks
+        .spawn(async move { nearby::keep(&own, stop).await });
     let (own, stop) = (Arc::clone(desk), parts.stop.clone());
     parts
         .tasks

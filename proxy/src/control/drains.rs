@@ -19,6 +19,7 @@ use super::leftover::Leftover;
 use super::servers::Servers;
 use crate::gate::{self, Lane};
 use crate::group::Group;
+use crate::requests::{RequestState, RequestView, Requests};
 use crate::shutdown::Tasks;
 use crate::upstream::Prepared;
 
@@ -237,23 +238,45 @@ fn prepared_straggler(prepared: Prepared) -> Straggler {
     }
 }
 
+fn request_straggler(kind: StragglerKind, request: RequestView) -> Straggler {
+    Straggler {
+        kind,
+        id: request.id,
+        user: None,
+        database: None,
+        client: Some(request.client.to_string()),
+        pid: None,
+        age_ms: u64::try_from(request.age.as_millis()).ok(),
+        state: Some(request.state.name().to_owned()),
+        digest: Some(request.what),
+    }
+}
+
 /// Who holds a permit now.
 pub(crate) fn stragglers(group: &Group) -> Vec<Straggler> {
     let all = group.sessions.snapshot();
     let holders = all.into_iter().filter(|session| session.permitted);
-    holders
-        .map(|s| Straggler {
-            kind: StragglerKind::Sql,
-            id: s.id.to_string(),
-            user: Some(s.user),
-            database: Some(s.database),
-            client: Some(s.client.to_string()),
-            pid: s.backend.map(|(_, pid)| pid),
-            age_ms: u64::try_from(s.since.as_millis()).ok(),
-            state: Some(s.state.name().to_owned()),
-            digest: s.digest,
-        })
-        .collect()
+    let of = |kind, all: &Requests| {
+        let all = all.snapshot().into_iter();
+        let permitted = all.filter(|one| one.state != RequestState::Held);
+        permitted
+            .map(move |one| request_straggler(kind, one))
+            .collect::<Vec<_>>()
+    };
+    let requests = of(StragglerKind::Http, &group.requests);
+    let connections = of(StragglerKind::Tcp, &group.connections);
+    let sessions = holders.map(|s| Straggler {
+        kind: StragglerKind::Sql,
+        id: s.id.to_string(),
+        user: Some(s.user),
+        database: Some(s.database),
+        client: Some(s.client.to_string()),
+        pid: s.backend.map(|(_, pid)| pid),
+        age_ms: u64::try_from(s.since.as_millis()).ok(),
+        state: Some(s.state.name().to_owned()),
+        digest: s.digest,
+    });
+    sessions.chain(requests).chain(connections).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

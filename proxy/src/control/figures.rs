@@ -8,6 +8,8 @@ use writefence_admin::api::{DrainOutcome, RunState};
 use super::desk::Desk;
 use super::{Daemon, status};
 use crate::gate::{Counts, Lane, Outcome, Phase};
+use crate::http::Total;
+use crate::requests::RequestCounts;
 use crate::sessions::SessionCounts;
 use crate::telemetry::{Component, Level};
 use crate::upstream::{Role, Target};
@@ -70,6 +72,12 @@ pub struct Figures {
     pub run_live: bool,
     /// The last run's write gap, once it opened again.
     pub write_gap_ms: Option<u64>,
+    /// HTTP requests that write, by state.
+    pub requests: RequestCounts,
+    /// HTTP totals.
+    pub http: Vec<Total>,
+    /// HTTP clients that are connected.
+    pub http_connections: u64,
     /// By region.
     pub regions: Vec<RegionFigures>,
 }
@@ -108,14 +116,7 @@ impl Daemon {
                     region(desk, target),
                 );
             }
-            let (status, detail) = match desk.group.unknown.broken() {
-                None => (
-                    Level::Operational,
-                    "the state directory can be written".to_owned(),
-                ),
-                Some(why) => (Level::Failed, why),
-            };
-            all.insert(format!("state/{name}"), Component { status, detail });
+            all.insert(format!("state/{name}"), state(desk));
         }
         let (status, detail) = match self.trail().broken() {
             None => (Level::Operational, "the audit is written".to_owned()),
@@ -124,6 +125,26 @@ impl Daemon {
         all.insert("audit".to_owned(), Component { status, detail });
         all
     }
+}
+
+/// Whether the state directory would take the next record.
+fn state(desk: &Desk) -> Component {
+    let path = desk.group.unknown.path();
+    let room = path.and_then(|path| rustix::fs::statvfs(path).ok());
+    let full = room.is_some_and(|room| room.f_bavail == 0);
+    let (status, detail) = match desk.group.unknown.broken() {
+        Some(why) => (Level::Failed, why),
+        None if full => (
+            Level::Failed,
+            "the disk of the state directory is full: no phase can be changed until it has room"
+                .to_owned(),
+        ),
+        None => (
+            Level::Operational,
+            "the state directory can be written".to_owned(),
+        ),
+    };
+    Component { status, detail }
 }
 
 fn of(desk: &Desk) -> Figures {
@@ -137,6 +158,9 @@ fn of(desk: &Desk) -> Figures {
         counts: desk.group.gate.counts(),
         fenced: [look(Lane::Http), look(Lane::Sql)],
         sessions: desk.group.sessions.counts(),
+        requests: desk.group.requests.counts(),
+        http: desk.group.http.totals(),
+        http_connections: desk.group.http.connections(),
         totals: vec![
             (
                 "writefence_sessions_started_total",

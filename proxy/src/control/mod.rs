@@ -15,10 +15,12 @@ mod desk;
 mod drains;
 mod error;
 mod events;
+mod explain_http;
 mod figures;
 mod leftover;
 mod line;
 mod measure;
+mod nearby;
 mod observer;
 mod preflight;
 mod servers;
@@ -38,10 +40,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use writefence_admin::api::{
-    Abort, ApiError, AuditPage, Code, Drain, DrillRequest, ExplainSql, ExplainSqlRequest,
-    FailoverRequest, OpenWrites, Preflight, PreflightRequest, Prepare, Promote, Reload,
-    ReloadReport, Resume, Run, RunProgress, SessionList, Status, SwitchoverRequest, Timestamp,
-    UnknownAck, UnknownList, Verb, Verify, WatchDrain,
+    Abort, ApiError, AuditPage, Code, Drain, DrillRequest, ExplainHttp, ExplainHttpRequest,
+    ExplainSql, ExplainSqlRequest, FailoverRequest, OpenWrites, Preflight, PreflightRequest,
+    Prepare, Promote, Reload, ReloadReport, Resume, Run, RunProgress, SessionList, Status,
+    SwitchoverRequest, Timestamp, UnknownAck, UnknownList, Verb, Verify, WatchDrain,
 };
 use writefence_admin::audit::{Entry, Event};
 use writefence_admin::report::{Audited, Report, build};
@@ -295,6 +297,10 @@ impl Control for Daemon {
 
     async fn explain_sql(&self, call: Call, request: ExplainSqlRequest) -> Answer<ExplainSql> {
         Ok(views::explain(self.desk(&call.group)?, &request).await)
+    }
+
+    async fn explain_http(&self, call: Call, request: ExplainHttpRequest) -> Answer<ExplainHttp> {
+        explain_http::explain(self.desk(&call.group)?, &request)
     }
 
     async fn prepare(&self, call: Call, request: Prepare) -> Answer<Run> {

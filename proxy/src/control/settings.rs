@@ -34,6 +34,8 @@ pub struct Settings {
     pub interval: Duration,
     /// A standby further behind counts as degraded.
     pub max_lag: Duration,
+    /// Reads may go to a standby within that lag while the primary's region cannot be reached.
+    pub reads_elsewhere: bool,
     /// The objective for the time of recovery, for reports.
     pub rto: Option<Duration>,
     /// The objective for the loss, for reports.
@@ -61,6 +63,7 @@ impl From<&config::Group> for Settings {
             budget: group.run.budget,
             interval: group.observer.interval,
             max_lag: group.reads.max_lag,
+            reads_elsewhere: group.reads.away == config::Away::Other,
             rto: group.objectives.rto,
             rpo: group.objectives.rpo,
         }

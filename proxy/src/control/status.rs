@@ -45,6 +45,8 @@ pub(crate) fn group(desk: &Desk) -> GroupStatus {
 /// The counts of a group as they are now.
 pub(crate) fn in_flight(desk: &Desk) -> InFlight {
     let counts = desk.group.sessions.counts();
+    let requests = desk.group.requests.counts();
+    let connections = desk.group.connections.counts();
     let held = desk.group.gate.counts();
     // A drain that has ended asked for them later than the last probe.
     let epoch = desk.actor.epoch();
@@ -54,8 +56,8 @@ pub(crate) fn in_flight(desk: &Desk) -> InFlight {
         .and_then(|drain| drain.prepared())
         .or_else(|| accepted.and_then(|seen| seen.known().and_then(|o| o.prepared.clone())));
     InFlight {
-        executing: counts.executing,
-        orphaned: counts.orphaned,
+        executing: counts.executing + requests.executing + connections.executing,
+        orphaned: counts.orphaned + requests.orphaned + connections.orphaned,
         open_transactions: counts.open_transactions,
         held: held.http.held_waiting + held.sql.held_waiting,
         unknown: desk.group.gate.unknown(),

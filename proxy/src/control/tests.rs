@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use writefence_admin::api::{
-    ApiError, Code, DrillRequest, Exit, FailoverRequest, OpenWrites, Prepare, Promote, Run,
-    RunState, Step, StepState, SwitchoverRequest, Verb, Verify, WatchDrain,
+    ApiError, Code, DrainOutcome, DrillRequest, Exit, FailoverRequest, OpenWrites, Prepare,
+    Promote, Run, RunState, Step, StepState, SwitchoverRequest, Verb, Verify, WatchDrain,
 };
 use writefence_admin::{Actor, Call, Expect};
 
 use super::desk::Desk;
+use super::settings::Settings;
 use super::verbs;
 use crate::fleet::{Store as _, StoredPhase, Written};
-use crate::gate::Lane;
+use crate::gate::{Lane, Phase};
 use fake::{Fake, World};
 
 fn call() -> Call {
@@ -566,4 +567,71 @@ async fn a_drill_that_fails_goes_back_and_says_why() {
     assert_eq!(code(run.error.clone()), Some(Code::CandidateBehind));
     assert_eq!(run.verdict(Verb::Drill), Exit::Precondition);
     assert!(!desk.actor.is_fenced());
+}
+
+/// Asks for a fence while a request is in flight.
+async fn prepare(desk: &Arc<Desk>) {
+    let ask = Prepare {
+        primary: "a".to_owned(),
+        reason: "test".to_owned(),
+        hold_ms: None,
+        answer: None,
+    };
+    verbs::prepare(desk, call(), ask).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_admitted_request_does_its_sql_before_the_sql_lane_is_fenced() {
+    let World { desk, .. } = World::open().await;
+    desk.settings.store(Arc::new(Settings {
+        http_deadline: Duration::from_secs(60),
+        ..fake::settings()
+    }));
+    let gate = &desk.group.gate;
+    let request = gate.admit(Lane::Http).unwrap();
+    prepare(&desk).await;
+    while gate.look(Lane::Http).phase == Phase::Open {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(
+        gate.admit(Lane::Http).is_err(),
+        "a later request is not admitted"
+    );
+    assert!(
+        !desk.actor.is_fenced(),
+        "the group is fenced once all lanes are"
+    );
+    drop(gate.admit(Lane::Sql).unwrap());
+    assert!(desk.run().unwrap().working, "it waits for the request");
+    drop(request);
+    let run = rest(&desk).await;
+    assert_eq!(run.error, None);
+    assert!(desk.actor.is_fenced());
+    assert!(gate.admit(Lane::Sql).is_err());
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_does_not_keep_the_sql_lane_open() {
+    let World { desk, .. } = World::open().await;
+    let times = Settings {
+        deadline: Duration::from_secs(60),
+        ..fake::settings()
+    };
+    desk.settings.store(Arc::new(times.clone()));
+    let gate = &desk.group.gate;
+    let request = gate.admit(Lane::Http).unwrap();
+    let began = crate::clock::now();
+    prepare(&desk).await;
+    rest(&desk).await;
+    assert!(desk.actor.is_fenced());
+    let whole = began + times.http_deadline + times.grace;
+    let plan = gate.plan().unwrap();
+    assert!(
+        plan.grace >= whole,
+        "transactions have their grace from the fence of their lane"
+    );
+    let drain = desk.drains.last().unwrap();
+    assert_eq!(drain.outcome(), None);
+    drop(request);
+    assert_eq!(drain.ended().await, DrainOutcome::Drained);
 }

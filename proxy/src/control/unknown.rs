@@ -91,7 +91,11 @@ async fn sample_xids(desk: &Desk, region: &Region) {
 /// Asks a region about the writes that were lost there.
 pub(crate) async fn settle(desk: &Desk, region: &Region) {
     let ledger = &desk.group.unknown;
-    let of_region = |write: &UnknownWrite| write.region == region.as_str();
+    // What an HTTP server or an opaque connection had shows in no list of backends: its end is for
+    // evidence about the whole region, or for an operator, to tell.
+    let of_region = |write: &UnknownWrite| {
+        write.region == region.as_str() && write.request.is_none() && write.pid != 0
+    };
     let lost: Vec<_> = ledger.open_ones().into_iter().filter(of_region).collect();
     if lost.is_empty() {
         return;

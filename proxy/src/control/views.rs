@@ -96,18 +96,24 @@ fn write(write: crate::unknown::UnknownWrite) -> UnknownWrite {
         Some((outcome::ACKNOWLEDGED, by)) => (UnknownState::Acknowledged, Some(by.to_owned())),
         Some(_) | None => (state(&write.outcome), None),
     };
+    let sql = write.request.is_none() && write.pid != 0;
     UnknownWrite {
         id: write.id.to_string(),
         at: at.unwrap_or_else(|_| Timestamp::now()),
-        kind: StragglerKind::Sql,
+        kind: match write.request {
+            Some(_) => StragglerKind::Http,
+            None if sql => StragglerKind::Sql,
+            None => StragglerKind::Tcp,
+        },
         state,
         region: Some(write.region),
-        user: Some(write.user),
-        database: Some(write.database),
+        user: sql.then_some(write.user),
+        database: sql.then_some(write.database),
         client: Some(write.client),
-        pid: Some(write.pid),
+        pid: sql.then_some(write.pid),
         digest: write.digest,
         idempotency_key: write.idempotency_key,
+        request: write.request,
         xid: write.xid,
         acknowledged_by: by,
     }

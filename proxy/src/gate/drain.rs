@@ -110,6 +110,20 @@ impl Gate {
         .await;
     }
 
+    /// Resolves when nothing is in flight in `lane`, whatever is unknown. Says nothing about later
+    /// admissions unless the lane is fenced.
+    pub async fn idle(&self, lane: Lane) {
+        let listener = self.quieter.listen();
+        poll_fn(|cx| {
+            listener.register(cx.waker());
+            match self.in_flight(lane) {
+                0 => Poll::Ready(()),
+                _ => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
     /// The counts first, unknown second: a lost permit moves from the one to the other, and read
     /// the other way round it could be missed in both.
     fn stillness(&self, lanes: &[Lane]) -> Stillness {

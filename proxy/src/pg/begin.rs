@@ -81,6 +81,7 @@ pub(crate) async fn begin(
         virt: Virtual::None,
         sealed: false,
         temporaries_asked: None,
+        catalog_waited: None,
         untold: None,
         grace_over: false,
         ahead: None,

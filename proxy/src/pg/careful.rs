@@ -24,6 +24,10 @@ pub(super) const BEHIND: Duration = Duration::from_secs(20);
 /// has to fail that transaction on the server too; its log then says in words what happened.
 const FAIL: &str = "writefence refused a statement of this transaction";
 
+/// The first reading of a database's catalog, and the one after a change, is waited for at most so
+/// long behind a fence. It takes milliseconds; longer would hold up reads where the observer hangs.
+const FIRST_READING: Duration = Duration::from_secs(2);
+
 /// Whether the session has a schema of its own for temporary objects.
 const TEMPORARIES: &str = "SELECT pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0";
 
@@ -47,6 +51,9 @@ impl Session {
             Ok(Extent::More) => return Ok(()),
             Err(e) => return Err(End::told(refuse::offence(&e.to_string()))),
         };
+        if self.reads_catalog_first().await {
+            return Ok(()); // Looked at again, with or without a catalog.
+        }
         let view = if over {
             View::opaque("too large to be looked into")
         } else {
@@ -70,6 +77,23 @@ impl Session {
             return self.on_group_while_open(&view, bytes).await;
         }
         self.settle(view).await
+    }
+
+    /// Behind a fence nothing is judged by names alone while the catalog is about to be known: what
+    /// a user's function does that read-only mode lets pass is told by the catalog only. Once per
+    /// fence, so that an observer that hangs costs a session one wait.
+    async fn reads_catalog_first(&mut self) -> bool {
+        let waited = self.catalog_waited == Some(self.look.epoch);
+        if waited || self.look.phase == Phase::Open || !self.eyes.shelf.is_awaited() {
+            return false;
+        }
+        self.catalog_waited = Some(self.look.epoch);
+        // May be dropped: nothing but the waiting is lost.
+        let read = tokio::time::timeout(FIRST_READING, self.eyes.shelf.read()).await;
+        if read.is_err() {
+            tracing::warn!("judged without the catalog, which was not read in time");
+        }
+        true
     }
 
     async fn view_front(&self, bytes: usize) -> View {

@@ -149,6 +149,7 @@ impl Session {
             client: self.handle.client().to_string(),
             digest: words.map(|w| digest(&w)),
             idempotency_key: None,
+            request: None,
             xid,
             single,
             timeline: home.map(|identity| identity.timeline.value()),

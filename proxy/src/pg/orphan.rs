@@ -11,12 +11,18 @@
 //! never cancelled: it ends by itself, and cancelling the wait for a synchronous standby would only
 //! make visible what may not be there after the move.
 
+use std::time::Duration;
+
 use super::classify::{Kind, Statement};
 use super::session::{End, Session};
 use super::track::Tx;
 use crate::gate::End as HoldEnd;
 use crate::gate::Phase;
 use crate::sessions::SessionState;
+
+/// How often an orphan is judged anew while the database's catalog has not been read. A reading takes
+/// about as long; a backend that runs in vain for that much longer does no harm.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// How far an orphan has come.
 #[derive(Debug, Default)]
@@ -55,6 +61,10 @@ impl Session {
         }
         let fenced = self.look.phase != Phase::Open;
         if self.track.copy_in || !self.is_worth_cancelling(fenced && self.grace_over) {
+            // Once the catalog is there, what could be anything now may turn out to be a read.
+            if !fenced && self.eyes.shelf.catalog().model().is_none() {
+                self.timer = Some(Box::pin(tokio::time::sleep(LOOK_AGAIN)));
+            }
             return;
         }
         self.orphan.cancelled = true;

@@ -88,6 +88,8 @@ pub(crate) struct Session {
     pub(crate) sealed: bool,
     /// The epoch in which the server was asked for temporary tables.
     pub(crate) temporaries_asked: Option<Epoch>,
+    /// The fence behind which the first reading of the catalog was waited for.
+    pub(crate) catalog_waited: Option<Epoch>,
     /// The client's transaction was lost while the client asked for nothing. A COMMIT is told so:
     /// most drivers do not look whether its answer says ROLLBACK.
     pub(crate) untold: Option<Report>,
@@ -149,7 +151,8 @@ impl Session {
             }
             Turn::Timer => {
                 self.timer = None;
-                self.grace_over = true;
+                // While open it is an orphan's.
+                self.grace_over |= self.look.phase != Phase::Open;
                 self.cancel_orphan();
                 Ok(())
             }

@@ -25,6 +25,7 @@ pub(super) fn text(figures: &[Figures]) -> prometheus::Result<String> {
     for group in figures {
         of_gate(&page, group)?;
         of_sessions(&page, group)?;
+        of_http(&page, group)?;
         of_control(&page, group)?;
         for region in &group.regions {
             of_region(&page, &group.group, region)?;
@@ -123,6 +124,30 @@ fn of_lane(page: &Page, labels: &[Label<'_>], counts: &LaneCounts) -> prometheus
         help,
         labels,
         counts.turned_away_total,
+    )
+}
+
+fn of_http(page: &Page, figures: &Figures) -> prometheus::Result<()> {
+    let group = ("group", figures.group.as_str());
+    for (name, help, label, n) in &figures.http {
+        let labels: Vec<Label<'_>> = std::iter::once(group).chain(*label).collect();
+        page.counter(name, help, &labels, *n)?;
+    }
+    let requests = &figures.requests;
+    for (state, n) in [
+        ("executing", requests.executing),
+        ("orphaned", requests.orphaned),
+        ("held", requests.held),
+    ] {
+        let labels = [group, ("state", state)];
+        let help = "HTTP requests that hold a permit or wait for one, by state.";
+        page.gauge("writefence_http_requests_busy", help, &labels, float(n))?;
+    }
+    page.gauge(
+        "writefence_http_connections",
+        "HTTP clients that are connected.",
+        &[group],
+        float(figures.http_connections),
     )
 }
 
@@ -291,6 +316,8 @@ fn float(n: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::gate::{Counts, Epoch};
+    use crate::http::HttpFigures;
+    use crate::requests::RequestCounts;
     use crate::sessions::SessionCounts;
 
     fn figures(group: &str) -> Figures {
@@ -315,6 +342,9 @@ mod tests {
             repoints: 1,
             run_live: false,
             write_gap_ms: Some(40),
+            requests: RequestCounts::default(),
+            http: HttpFigures::default().totals(),
+            http_connections: 2,
             regions: vec![RegionFigures {
                 name: "a".to_owned(),
                 status: "healthy",

@@ -54,10 +54,14 @@ pub struct UnknownWrite {
     pub database: String,
     /// Address of the client.
     pub client: String,
-    /// Digest of the statement; null where its text was not kept.
+    /// Digest of the statement, or method and path of the request; null where the text was not kept.
     pub digest: Option<String>,
     /// Idempotency key, of HTTP requests that carry one.
     pub idempotency_key: Option<String>,
+    /// Id of the HTTP request, where it was one. Then no backend of ours had it, and none can be
+    /// asked about it.
+    #[serde(default)]
+    pub request: Option<String>,
     /// Transaction id, where it is known.
     pub xid: Option<u64>,
     /// All that was in flight was one transaction, so that an id seen at its backend is its own.

@@ -10,6 +10,8 @@ use crate::postgres::{Cluster, SUPERUSER};
 pub struct DaemonOptions {
     /// Regions by name, with the port of each one's server.
     pub regions: Vec<(String, u16)>,
+    /// Regions that have an HTTP origin, with its port.
+    pub http: Vec<(String, u16)>,
     /// The region that is primary at the first start.
     pub primary: String,
     /// `hold` or `reject`.
@@ -46,6 +48,7 @@ impl DaemonOptions {
                 .map(|region| region.0.clone())
                 .unwrap_or_default(),
             regions,
+            http: Vec::new(),
             answer: "hold".to_owned(),
             begin: "auto".to_owned(),
             scope: "writes".to_owned(),
@@ -81,6 +84,9 @@ impl DaemonOptions {
                 regions,
                 "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n"
             );
+            if let Some((_, http)) = self.http.iter().find(|(region, _)| region == name) {
+                let _ = writeln!(regions, "http = \"http://127.0.0.1:{http}\"");
+            }
         }
         format!(
             r#"[admin]

@@ -40,7 +40,7 @@ impl Findings {
 pub fn judge(ops: &[Op], new: &Rows, old: Option<&Rows>) -> Findings {
     let mut found = Findings {
         duplicates: new.doubled().collect(),
-        torn: new.torn().collect(),
+        torn: new.torn().filter(|id| id.shape.is_atomic()).collect(),
         ..Findings::default()
     };
     for op in ops.iter().filter(|op| op.id.shape.writes()) {

@@ -48,6 +48,14 @@ impl Plan {
         }
     }
 
+    /// The same with clients of an API at this port, the HTTP front's.
+    #[must_use]
+    pub fn with_api(mut self, port: u16) -> Self {
+        self.endpoint.api = Some(port);
+        self.shapes.extend(Shape::API);
+        self
+    }
+
     /// The same with a client of every shape whose session has something to lose.
     #[must_use]
     pub fn mixed(endpoint: Endpoint) -> Self {
@@ -94,7 +102,9 @@ impl Load {
         let mut logs = Vec::new();
         let mut clients = Vec::new();
         let writers = plan.shapes.iter().map(|shape| (*shape, plan.writers));
+        let api = plan.endpoint.api.map(|_| (Shape::ApiRead, plan.readers));
         let readers = Shape::READERS.iter().map(|shape| (*shape, plan.readers));
+        let readers = readers.chain(api);
         for (shape, count) in writers.chain(readers) {
             for client in 0..count {
                 let log = Log::default();

@@ -6,6 +6,7 @@
 //! duplicates, refused ∩ rows = ∅, nothing acknowledged only on the old primary. Gaps are what
 //! clients saw, so they include everything between them and the database.
 
+mod api;
 mod client;
 mod driver;
 mod gap;
@@ -85,6 +86,7 @@ impl Ledger {
     pub fn endpoint(port: u16) -> Endpoint {
         Endpoint {
             port,
+            api: None,
             user: USER.to_owned(),
             database: DATABASE.to_owned(),
         }

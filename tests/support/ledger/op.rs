@@ -112,7 +112,9 @@ impl Failure {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         let code = self.sqlstate.as_deref().unwrap_or_default();
-        let may_have_happened = self.lost || code.starts_with("08");
+        // A status of HTTP has three digits, and other than the fence's own answer it leaves that
+        // open too.
+        let may_have_happened = self.lost || code.starts_with("08") || code.len() == 3;
         match code {
             "08007" => Outcome::Unknown,
             "25006" => Outcome::Refused,

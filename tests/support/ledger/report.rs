@@ -68,7 +68,9 @@ impl Report {
             shapes: Shape::WRITERS
                 .into_iter()
                 .chain(Shape::STATEFUL)
+                .chain(Shape::API)
                 .chain(Shape::READERS)
+                .chain([Shape::ApiRead])
                 .filter_map(|shape| ShapeReport::new(ops, shape, window))
                 .collect(),
             errors,

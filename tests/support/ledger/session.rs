@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
+use super::api::Api;
 use super::driver::Driver;
 use super::op::Failure;
 use super::raw;
@@ -14,6 +15,8 @@ use super::wire::Wire;
 pub struct Endpoint {
     /// The proxy's port, or a server's.
     pub port: u16,
+    /// The HTTP front's port, for shapes that speak HTTP.
+    pub api: Option<u16>,
     /// Login.
     pub user: String,
     /// Database.
@@ -57,10 +60,16 @@ pub(super) struct Step {
 pub(super) enum Session {
     Driver(Box<Driver>),
     Raw(Wire),
+    Api(Api),
 }
 
 impl Session {
     pub(super) async fn connect(endpoint: &Endpoint, who: &Who) -> Result<Self, Failure> {
+        if let (Shape::ApiWrite | Shape::ApiSteps | Shape::ApiRead, Some(port)) =
+            (who.shape, endpoint.api)
+        {
+            return Api::connect(port).await.map(Self::Api);
+        }
         if matches!(who.shape, Shape::Pipelined | Shape::Copy | Shape::Unnamed) {
             let name = who.to_string();
             let params = [
@@ -89,6 +98,7 @@ impl Session {
             Self::Raw(wire) if who.shape == Shape::Unnamed => raw::execute_unnamed(wire, seq).await,
             Self::Raw(wire) => raw::copy(wire, who, seq).await,
             Self::Driver(driver) => driver.run(who, seq).await,
+            Self::Api(api) => api.run(who, seq).await,
         };
         vec![Step {
             seq,

@@ -38,6 +38,12 @@ pub enum Shape {
     Cursor,
     /// The unnamed statement, parsed once and executed ever after.
     Unnamed,
+    /// `POST` to an API that writes one row.
+    ApiWrite,
+    /// `POST` to an API that writes three rows, one after the other.
+    ApiSteps,
+    /// `GET` of an API that reads.
+    ApiRead,
 }
 
 impl Shape {
@@ -61,13 +67,17 @@ impl Shape {
         Self::Cursor,
         Self::Unnamed,
     ];
+    /// Shapes that write through the HTTP front, where there is one.
+    pub const API: [Self; 2] = [Self::ApiWrite, Self::ApiSteps];
     /// Shapes that only read.
     pub const READERS: [Self; 2] = [Self::Read, Self::ReadOnlyTransaction];
 
     /// Whether it writes.
     #[must_use]
     pub fn writes(self) -> bool {
-        Self::WRITERS.contains(&self) || Self::STATEFUL.contains(&self)
+        [&Self::WRITERS[..], &Self::STATEFUL, &Self::API]
+            .iter()
+            .any(|all| all.contains(&self))
     }
 
     /// Whether its acknowledgements promise durability. One that gave up waiting for the disk has
@@ -75,6 +85,12 @@ impl Shape {
     #[must_use]
     pub const fn durable(self) -> bool {
         !matches!(self, Self::AsyncCommit)
+    }
+
+    /// Whether its rows come and go together.
+    #[must_use]
+    pub const fn is_atomic(self) -> bool {
+        !matches!(self, Self::ApiSteps)
     }
 
     /// Rows that one operation inserts.
@@ -89,11 +105,12 @@ impl Shape {
             | Self::SqlPrepared
             | Self::Listener
             | Self::Cursor
-            | Self::Unnamed => 1,
+            | Self::Unnamed
+            | Self::ApiWrite => 1,
             Self::Transaction | Self::Paused => 2,
-            Self::Pipelined => 3,
+            Self::Pipelined | Self::ApiSteps => 3,
             Self::Copy => 4,
-            Self::Read | Self::ReadOnlyTransaction => 0,
+            Self::Read | Self::ReadOnlyTransaction | Self::ApiRead => 0,
         }
     }
 
@@ -106,7 +123,8 @@ impl Shape {
     /// The shape of a number in the table.
     #[must_use]
     pub fn from_code(code: i16) -> Option<Self> {
-        let mut all = Self::WRITERS.into_iter().chain(Self::STATEFUL);
+        let sql = Self::WRITERS.into_iter().chain(Self::STATEFUL);
+        let mut all = sql.chain(Self::API);
         all.find(|shape| shape.code() == code)
     }
 }
@@ -129,6 +147,9 @@ impl fmt::Display for Shape {
             Self::Listener => "listener",
             Self::Cursor => "cursor",
             Self::Unnamed => "unnamed",
+            Self::ApiWrite => "api write",
+            Self::ApiSteps => "api steps",
+            Self::ApiRead => "api read",
         })
     }
 }

@@ -12,8 +12,8 @@ use writefence_admin::{Expect, client};
 
 use crate::context::Context;
 use crate::{
-    abort, audit, drill, explain_sql, failover, later, open_writes, preflight, prepare, promote,
-    reload, report, resume, sessions, status, switchover, unknown, verify, watch_drain,
+    abort, audit, drill, explain_http, explain_sql, failover, open_writes, preflight, prepare,
+    promote, reload, report, resume, sessions, status, switchover, unknown, verify, watch_drain,
 };
 
 /// Moves the writable primary of PostgreSQL between regions, and says what is going on.
@@ -97,13 +97,12 @@ pub(crate) enum Command {
     Resume(resume::Args),
     Sessions(sessions::Args),
     ExplainSql(explain_sql::Args),
+    ExplainHttp(explain_http::Args),
     Unknown(unknown::Args),
     Reload(reload::Args),
     Drill(drill::Args),
     Report(report::Args),
     Audit(audit::Args),
-    #[command(hide = true)]
-    ExplainHttp(later::ExplainHttp),
 }
 
 impl Command {
@@ -128,7 +127,7 @@ impl Command {
             Self::Drill(args) => drill::run(context, args).await,
             Self::Report(args) => report::run(context, args).await,
             Self::Audit(args) => audit::run(context, args).await,
-            Self::ExplainHttp(args) => Err(args.refuse()),
+            Self::ExplainHttp(args) => explain_http::run(context, args).await,
         }
     }
 }

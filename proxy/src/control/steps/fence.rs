@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use writefence_admin::api::{ApiError, Code, DrainOutcome, Finding, Level, RunKind, Step};
+use writefence_admin::api::{
+    ApiError, Code, DrainOutcome, Finding, Level, RunKind, Step, StragglerKind,
+};
 
 use super::super::actor::Fencing;
 use super::super::drains::{Draining, stragglers};
@@ -194,8 +196,12 @@ impl Course {
         }
         let all = stragglers(&self.desk.group);
         for straggler in &all {
-            if let Ok(id) = straggler.id.parse() {
-                self.desk.group.sessions.force(id);
+            match (straggler.kind, straggler.id.parse()) {
+                (StragglerKind::Sql, Ok(id)) => self.desk.group.sessions.force(id),
+                // No server can be told to stop a request: what becomes of it is unknown then.
+                (StragglerKind::Http, _) => self.desk.group.requests.give_up(&straggler.id),
+                (StragglerKind::Tcp, _) => self.desk.group.connections.give_up(&straggler.id),
+                (StragglerKind::Sql, Err(_)) | (StragglerKind::Prepared, _) => {}
             }
         }
         self.note(
@@ -219,6 +225,19 @@ impl Course {
         if n > 0 {
             let text = format!(
                 "{n} sessions with a write in flight were cut from {}",
+                self.from
+            );
+            self.exception(text).await?;
+        }
+        let n = self.desk.group.requests.give_up_in(self.from.as_str());
+        if n > 0 {
+            let text = format!("{n} requests in flight were given up in {}", self.from);
+            self.exception(text).await?;
+        }
+        let n = self.desk.group.connections.give_up_in(self.from.as_str());
+        if n > 0 {
+            let text = format!(
+                "{n} connections of other protocols were cut from {}",
                 self.from
             );
             self.exception(text).await?;

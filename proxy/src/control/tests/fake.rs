@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use writefence_admin::api::{ApiError, Code};
@@ -398,6 +399,11 @@ impl World {
             gate: Gate::new(limits, boot.epoch()),
             targets: Arc::new(targets),
             sessions: Arc::new(Sessions::default()),
+            connections: Arc::default(),
+            nearby: ArcSwapOption::empty(),
+            rules: Vec::new(),
+            requests: Arc::default(),
+            http: Arc::default(),
             catalogs: Catalogs::new("postgres", Box::new(nobody)),
             unknown: Arc::new(UnknownLedger::in_memory()),
             settings: front(),
@@ -427,7 +433,7 @@ impl World {
     }
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         answer: Answer::Hold,
         hold: Duration::from_secs(20),
@@ -442,6 +448,7 @@ fn settings() -> Settings {
         max_lag: Duration::from_secs(5),
         rto: None,
         rpo: None,
+        reads_elsewhere: true,
     }
 }
 

@@ -95,6 +95,19 @@ async fn an_unknown_outcome_blocks_until_resolved() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_idle_lane_may_leave_an_unknown_outcome() {
+    let gate = open_gate();
+    let write = permit(&gate);
+    gate.fence(&Lane::ALL, Answer::Reject, plan());
+    let mut idle = pin!(gate.idle(Lane::Sql));
+    assert!(timeout(MS, &mut idle).await.is_err());
+    let lost = write.lose();
+    idle.await;
+    assert_eq!(gate.unknown(), 1);
+    lost.resolve();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unresolved_loss_stays_counted() {
     let gate = open_gate();
     drop(gate.inherit_unknown());

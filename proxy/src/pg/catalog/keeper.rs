@@ -53,9 +53,12 @@ pub async fn keep(group: Arc<Group>, mut stop: Shutdown) {
             // fence.
             let fence = fence(&group);
             // Nothing changes behind a fence, but what it found in flight may need a proof.
+            // Behind a fence statements wait for the first reading.
+            let hurry = fence.is_some() && shelf.is_awaited();
+            let soon = if hurry { PROOF } else { AT_MOST };
             let due = match fence {
-                Some(epoch) if shelf.is_wanted(epoch) => shelf.is_due(AT_MOST, Some(PROOF)),
-                Some(_) => shelf.is_due(AT_MOST, None),
+                Some(epoch) if shelf.is_wanted(epoch) => shelf.is_due(soon, Some(PROOF)),
+                Some(_) => shelf.is_due(soon, None),
                 None => shelf.is_due(AT_MOST, Some(AGAIN)),
             };
             if due {

@@ -16,6 +16,9 @@ pub struct Nature {
     /// A part of it could not be looked through, or writes what read-only mode refuses: PostgreSQL
     /// has to decide.
     pub unknown: bool,
+    /// It is marked immutable or stable although it has effects: planning a statement may already
+    /// run it, so that EXPLAIN does.
+    pub folds: bool,
 }
 
 impl Nature {
@@ -24,6 +27,7 @@ impl Nature {
         effects: Effects::NONE,
         way_out: false,
         unknown: false,
+        folds: false,
     };
 
     /// PostgreSQL has to decide.
@@ -31,6 +35,7 @@ impl Nature {
         effects: Effects::NONE,
         way_out: false,
         unknown: true,
+        folds: false,
     };
 
     /// Both together.
@@ -40,7 +45,13 @@ impl Nature {
             effects: self.effects.and(other.effects),
             way_out: self.way_out | other.way_out,
             unknown: self.unknown | other.unknown,
+            folds: self.folds | other.folds,
         }
+    }
+
+    /// Whether running it may leave something behind that PostgreSQL lets pass.
+    pub fn has_effects(self) -> bool {
+        self.way_out || self.effects != Effects::NONE
     }
 
     /// Whether nothing speaks against it.

@@ -125,7 +125,7 @@ impl Scan {
             "analyze" | "analyse" | "vacuum" | "reindex" | "cluster" => {
                 self.has(Effect::Maintenance);
             }
-            "lock" => self.has(Effect::Lock),
+            "lock" if !is_weaker_lock(rest) => self.has(Effect::Lock),
             "load" => self.has(Effect::Load),
             "alter" if is(0, "system") => self.has(Effect::AlterSystem),
             "copy" => self.copy(rest),
@@ -150,6 +150,33 @@ impl Scan {
             }
         }
     }
+}
+
+/// A LOCK that names a mode other than ACCESS EXCLUSIVE, which is the one without a name.
+fn is_weaker_lock(rest: &[Token]) -> bool {
+    let statement = rest.iter().take_while(|token| **token != Token::Other(';'));
+    let words: Vec<&str> = statement
+        .filter_map(|token| match token {
+            Token::Word(word) => Some(word.as_str()),
+            Token::Text(_) | Token::Operator(_) | Token::Other(_) => None,
+        })
+        .collect();
+    let modes: [&[&str]; 6] = [
+        &["access", "share"],
+        &["row", "share"],
+        &["row", "exclusive"],
+        &["share"],
+        &["share", "row", "exclusive"],
+        &["exclusive"],
+    ];
+    let more = ["share", "update", "exclusive"];
+    let words = words.strip_suffix(&["nowait"]).unwrap_or(&words);
+    words.strip_suffix(&["mode"]).is_some_and(|words| {
+        let begin = words.iter().rposition(|word| *word == "in");
+        begin
+            .and_then(|at| words.get(at + 1..))
+            .is_some_and(|mode| modes.contains(&mode) || mode == more)
+    })
 }
 
 /// Every word of a text, whatever is around it.

@@ -53,6 +53,8 @@ pub struct Unsettled;
 #[derive(Default)]
 struct Parts {
     own: Nature,
+    /// A function that the planner may call.
+    foldable: bool,
     through: Option<String>,
     codes: Vec<Code>,
     scan: Option<Scan>,
@@ -133,6 +135,7 @@ fn routine(it: &Routine) -> Parts {
         is_read_only_setting(name)
     });
     let mut parts = Parts::of(own);
+    parts.foldable = !it.volatile && !it.aggregate;
     if let Some(defaults) = &it.defaults {
         parts.code(Code::expressions(defaults));
     }
@@ -306,6 +309,7 @@ fn look(model: &Model, its: &Parts) -> (Nature, Option<String>) {
             join(found.nature, &|| Some(chained(name, found.through)));
         }
     }
+    nature.folds |= its.foldable && nature.has_effects();
     (nature, through)
 }
 

@@ -25,6 +25,8 @@ pub struct Catalog {
     fingerprint: u64,
     /// The objects, or why they are not known.
     model: Result<Model, String>,
+    /// Nothing is known yet, but a reading is due and nothing says that it will fail.
+    awaited: bool,
 }
 
 /// Numbers of catalog states, never given twice.
@@ -33,19 +35,25 @@ static GENERATION: AtomicU64 = AtomicU64::new(1);
 impl Catalog {
     /// A catalog that could not be had.
     pub fn missing(why: impl Into<String>) -> Self {
-        Self::numbered(Err(why.into()), 0)
+        Self::numbered(Err(why.into()), 0, false)
+    }
+
+    /// A catalog that is going to be read.
+    fn awaited(why: &str) -> Self {
+        Self::numbered(Err(why.to_owned()), 0, true)
     }
 
     /// A catalog of these objects.
     pub fn of(model: Model, fingerprint: u64) -> Self {
-        Self::numbered(Ok(model), fingerprint)
+        Self::numbered(Ok(model), fingerprint, false)
     }
 
-    fn numbered(model: Result<Model, String>, fingerprint: u64) -> Self {
+    fn numbered(model: Result<Model, String>, fingerprint: u64, awaited: bool) -> Self {
         Self {
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             fingerprint,
             model,
+            awaited,
         }
     }
 
@@ -82,6 +90,8 @@ pub struct Shelf {
     current: ArcSwap<Catalog>,
     times: Mutex<Times>,
     bell: Arc<Notify>,
+    /// Rung when a reading has ended.
+    settled: Notify,
     /// The epoch of a fence behind which it has to be read once more, and of the one behind which
     /// it was.
     wanted: AtomicU64,
@@ -99,6 +109,7 @@ impl Shelf {
             current: ArcSwap::from_pointee(catalog),
             times: Mutex::default(),
             bell,
+            settled: Notify::new(),
             wanted: AtomicU64::new(0),
             proven: AtomicU64::new(0),
         })
@@ -112,7 +123,8 @@ impl Shelf {
     /// A session has changed objects of the database: what stands here no longer holds.
     pub fn changed(&self) {
         self.times().changed = Some(clock::now());
-        self.empty("a session has changed it and it is being read again");
+        let why = "a session has changed it and it is being read again";
+        self.current.store(Arc::new(Catalog::awaited(why)));
         self.bell.notify_one();
     }
 
@@ -138,11 +150,30 @@ impl Shelf {
         self.proven.store(epoch, Ordering::SeqCst);
     }
 
+    /// Nothing is known yet, but soon.
+    pub fn is_awaited(&self) -> bool {
+        self.catalog().awaited
+    }
+
+    /// Waits until the catalog was read, or could not be.
+    pub async fn read(&self) {
+        self.bell.notify_one();
+        loop {
+            // Made before the look, so that no end of a reading falls between the two.
+            let settled = self.settled.notified();
+            if !self.is_awaited() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
     /// Takes the catalog away, or says why there still is none.
     pub(super) fn empty(&self, why: &str) {
-        if self.catalog().why_missing() != Some(why) {
+        if self.is_awaited() || self.catalog().why_missing() != Some(why) {
             self.current.store(Arc::new(Catalog::missing(why)));
         }
+        self.settled.notify_waiters();
     }
 
     pub(super) fn reading(&self, began: Instant) {
@@ -156,6 +187,7 @@ impl Shelf {
         // Under the lock, so that a change cannot be noted between the look and the store.
         if times.changed.is_none_or(|changed| changed < began) {
             self.current.store(Arc::new(catalog));
+            self.settled.notify_waiters();
         }
     }
 
@@ -248,7 +280,7 @@ impl Catalogs {
                 "the catalogs of {MOST} other databases are kept, and no more"
             )));
         }
-        let empty = Catalog::missing("it is not read yet");
+        let empty = Catalog::awaited("it is not read yet");
         let shelf = Shelf::with_bell(empty, Arc::clone(&self.bell));
         shelves.insert(database.to_owned(), Arc::clone(&shelf));
         self.bell.notify_one();

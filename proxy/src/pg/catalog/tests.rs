@@ -279,6 +279,23 @@ fn every_way_to_a_function_leads_to_it() {
 }
 
 #[test]
+fn explain_is_refused_where_the_planner_may_run_an_effect() {
+    let mut db = Database::default();
+    db.routine("tells", 0, "plpgsql", "BEGIN NOTIFY c; END");
+    db.routine("lies", 0, "plpgsql", "BEGIN NOTIFY c; RETURN 1; END");
+    if let Some(lies) = db.0.routines.last_mut() {
+        lies.volatile = false;
+    }
+    db.view("seen", "SELECT lies()");
+    db.check(&[
+        ("EXPLAIN SELECT tells()", Uncertain, "notify"),
+        ("EXPLAIN SELECT lies()", Write, "notify"),
+        ("EXPLAIN TABLE seen", Write, "notify"),
+        ("EXPLAIN DELETE FROM t WHERE a = lies()", Write, "notify"),
+    ]);
+}
+
+#[test]
 fn what_decided_is_named_from_the_outside_inwards() {
     let mut db = Database::default();
     let tells = db.routine("tells", 0, "plpgsql", "BEGIN NOTIFY c; END");

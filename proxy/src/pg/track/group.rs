@@ -89,8 +89,7 @@ impl Group {
         };
         for item in &self.items {
             if let Item::Execute(Some(prepared)) = item {
-                heard.set_config |= prepared.spoken().set_config;
-                heard.sequence |= prepared.spoken().sequence;
+                heard = heard.and(prepared.spoken());
             }
         }
         self.spoken = heard;

@@ -1,4 +1,5 @@
-//! What a text speaks of: set_config, and the functions that read a session's sequence state.
+//! What a text speaks of: set_config, pg_notify, and the functions that read a session's sequence
+//! state.
 //!
 //! No command tag tells of these, and no text is parsed on the open path, so every text is looked
 //! through for their names, at about a byte per cycle. What stands in a comment or a string is
@@ -18,6 +19,18 @@ pub(super) struct Call {
 pub(super) struct Spoken {
     pub(super) set_config: bool,
     pub(super) sequence: bool,
+    pub(super) notify: bool,
+}
+
+impl Spoken {
+    /// What either speaks of.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            set_config: self.set_config | other.set_config,
+            sequence: self.sequence | other.sequence,
+            notify: self.notify | other.notify,
+        }
+    }
 }
 
 const SET_CONFIG: &[u8] = b"set_config";
@@ -26,8 +39,9 @@ const SET_CONFIG: &[u8] = b"set_config";
 pub(super) fn spoken(text: &[u8]) -> Spoken {
     let mut found = Spoken::default();
     for (at, byte) in text.iter().enumerate() {
-        if *byte == b'_' && stands(text, at.wrapping_sub(3), SET_CONFIG) {
-            found.set_config = true;
+        if *byte == b'_' {
+            found.set_config |= stands(text, at.wrapping_sub(3), SET_CONFIG);
+            found.notify |= stands(text, at.wrapping_sub(2), b"pg_notify");
         } else if byte | 0x20 == b'v' {
             let from = at.wrapping_sub(4);
             found.sequence |= stands(text, from, b"lastval") || stands(text, from, b"currval");
@@ -148,6 +162,7 @@ mod tests {
         let both = Spoken {
             set_config: true,
             sequence: true,
+            notify: false,
         };
         assert_eq!(spoken(b"SET_CONFIG LastVal()"), both);
         assert_eq!(
@@ -157,6 +172,14 @@ mod tests {
                 ..both
             }
         );
-        assert_eq!(spoken(b"_v SELECT set_confi lastva"), Spoken::default());
+        let notify = Spoken {
+            notify: true,
+            ..Spoken::default()
+        };
+        assert_eq!(spoken(b"SELECT PG_Notify('c', '')"), notify);
+        assert_eq!(
+            spoken(b"_v SELECT set_confi lastva pg_notif"),
+            Spoken::default()
+        );
     }
 }

@@ -245,6 +245,7 @@ impl Effects {
             Shape::Function | Shape::CopyEnd | Shape::CopySync => {}
         }
         sets.reads_sequences |= group.spoken.sequence;
+        self.notifies |= group.spoken.notify;
         if group.spoken.set_config && !group.failed {
             self.heard(group, sets);
         }

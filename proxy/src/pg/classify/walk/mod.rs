@@ -107,9 +107,10 @@ impl<'p> Walk<'p> {
         }
     }
 
-    /// Something the planner may already call, if it believes the function's marking.
+    /// Something the planner may already call, if it believes the function's marking. PostgreSQL's
+    /// own functions that have effects are marked as what they are.
     fn calls(&mut self, mut finding: Finding) {
-        if self.mode == Mode::Plan {
+        if self.mode == Mode::Plan && !finding.nature.folds {
             finding.verdict = finding.verdict.min(Verdict::Uncertain);
         }
         self.finding.worsen(finding);

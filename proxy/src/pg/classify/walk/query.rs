@@ -16,6 +16,19 @@ use super::super::rule;
 use super::Walk;
 use crate::pg::catalog::Event;
 
+/// Whether what stands in FROM may have rows that FOR UPDATE locks. Functions have none; whatever
+/// is neither function nor join of functions may be or contain a table.
+fn has_rows_to_lock(item: &Node) -> bool {
+    match &item.node {
+        Some(NodeEnum::RangeFunction(_) | NodeEnum::RangeTableFunc(_)) => false,
+        Some(NodeEnum::JoinExpr(join)) => [&join.larg, &join.rarg]
+            .into_iter()
+            .flatten()
+            .any(|side| has_rows_to_lock(side)),
+        _ => true,
+    }
+}
+
 impl Walk<'_> {
     /// Whether the node is one of those this file knows.
     pub(super) fn query(&mut self, node: &NodeEnum) -> bool {
@@ -81,7 +94,7 @@ impl Walk<'_> {
             let name = into.rel.as_ref().map(super::relation);
             self.acts(Finding::new(Verdict::Write, rule::INTO, name));
         }
-        if !locking_clause.is_empty() {
+        if !locking_clause.is_empty() && from_clause.iter().any(has_rows_to_lock) {
             self.acts(self.lens.policy.unless_temporary(rule::ROW_LOCK));
         }
         self.calls(self.lens.implied());

@@ -1,0 +1,121 @@
+//! A request's body on its way to the server behind.
+//!
+//! What was read before the request was admitted comes first, the rest piece by piece as the client
+//! sends it. A client that leaves before the end makes an error of it: the server must never take
+//! half a body for a whole one.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
+
+/// Pieces on their way between the client's side and the exchange. A piece is what one read gave,
+/// so that is a few dozen KiB.
+pub(super) const PIECES: usize = 4;
+
+/// From the client.
+#[derive(Debug)]
+pub(super) enum Piece {
+    Data(Bytes),
+    /// All has come.
+    End,
+}
+
+/// The client left in the middle.
+#[derive(Debug, thiserror::Error)]
+#[error("the client left before its request was complete")]
+pub(super) struct Cut;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct UpBody {
+    first: VecDeque<Bytes>,
+    rest: Option<mpsc::Receiver<Piece>>,
+}
+
+impl UpBody {
+    /// A body of which `first` is there already; the rest, if there is one, comes through `rest`.
+    pub(super) fn new(first: VecDeque<Bytes>, rest: Option<mpsc::Receiver<Piece>>) -> Self {
+        Self { first, rest }
+    }
+
+    /// Nothing of it is to come any more, so it can be sent again.
+    pub(super) fn is_whole(&self) -> bool {
+        self.rest.is_none()
+    }
+}
+
+impl Body for UpBody {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Some(data) = self.first.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        let Some(rest) = &mut self.rest else {
+            return Poll::Ready(None);
+        };
+        match std::task::ready!(rest.poll_recv(cx)) {
+            Some(Piece::Data(data)) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            Some(Piece::End) => {
+                self.rest = None;
+                Poll::Ready(None)
+            }
+            None => Poll::Ready(Some(Err(Cut))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_empty() && self.rest.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.rest {
+            None => SizeHint::with_exact(self.first.iter().map(|part| part.len() as u64).sum()),
+            Some(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// The next frame of an answer.
+pub(super) async fn next_frame(
+    body: &mut hyper::body::Incoming,
+) -> Option<Result<Frame<Bytes>, hyper::Error>> {
+    body.frame().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_whose_client_left_is_an_error_and_not_an_end() {
+        let (tx, rx) = mpsc::channel(PIECES);
+        let mut body = UpBody::new(VecDeque::from([Bytes::from("a")]), Some(rx));
+        tx.try_send(Piece::Data(Bytes::from("b"))).unwrap();
+        drop(tx);
+        assert!(!body.is_whole());
+        for part in ["a", "b"] {
+            let frame = body.frame().await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), part);
+        }
+        assert!(body.frame().await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_whole_body_knows_its_length_and_ends() {
+        let mut body = UpBody::new(VecDeque::from([Bytes::from("abc")]), None);
+        assert_eq!(body.size_hint().exact(), Some(3));
+        assert!(body.frame().await.unwrap().is_ok());
+        assert!(body.frame().await.is_none());
+        assert!(body.is_end_stream());
+    }
+}

@@ -1,0 +1,321 @@
+//! One exchange with the server behind, in a task of its own.
+//!
+//! A write's task owns the permit and outlives the client: it goes on reading when nobody listens
+//! any more, and the permit ends with the last byte of the answer. It is bounded by the write's
+//! deadline and by an operator's word, and either leaves an unknown outcome. A read's task ends with
+//! its client.
+//!
+//! hyper's client and not pingora's proxy: pingora drops the upstream with the client, its way
+//! around that goes through a second session in memory, and it sends PUT and DELETE again when a
+//! reused connection breaks. Here a write is sent once. It may go to another connection only if it
+//! came back unsent, which hyper tells by giving the request back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, response};
+use hyper::body::Incoming;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::body::{Piece, UpBody, next_frame};
+use super::debt::Debt;
+use super::pool::{Aim, Lease, Need, Pool, Reuse, Unanswered};
+use super::tunnel::{self, Closing};
+use crate::gate::Lane;
+use crate::group::Group;
+
+/// Events on their way to the client. A piece is what one read of the server gave.
+pub(super) const EVENTS: usize = 8;
+
+/// Connections tried before a request that was sent nowhere is refused.
+const TRIES: usize = 3;
+
+/// To the client.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The head; the body is empty if told so.
+    Head(Box<response::Parts>, bool),
+    Data(Bytes),
+    Trailers(HeaderMap),
+    /// The answer is complete.
+    End,
+    Failed(Failure),
+}
+
+/// Why there is no answer, or no whole one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Nothing was sent.
+    Unsent,
+    /// The write may have happened.
+    Unknown,
+    /// The answer to a read broke off.
+    Broken,
+}
+
+/// What is to be done.
+pub(super) struct Order {
+    pub(super) group: Arc<Group>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) aim: Aim,
+    pub(super) request: Request<UpBody>,
+    pub(super) need: Need,
+    /// Between two pieces of an answer.
+    pub(super) read_timeout: Duration,
+    /// The connection may be upgraded, and is closed as said.
+    pub(super) upgrade: Option<(Closing, mpsc::Receiver<Piece>)>,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+/// What went wrong.
+enum Trouble {
+    Unsent(String),
+    Lost(String),
+    /// A read's client left.
+    Left,
+}
+
+/// Carries a read.
+pub(super) async fn read(order: Order) {
+    let (events, group, pool) = (
+        order.events.clone(),
+        order.group.clone(),
+        order.pool.clone(),
+    );
+    let carried = tokio::select! {
+        carried = carry(order, None) => carried,
+        // Safe to drop: nothing depends on how a read ends.
+        () = events.closed() => Err(Trouble::Left),
+    };
+    let event = match carried {
+        Ok(lease) => {
+            put_back(&pool, lease, &group).await;
+            Event::End
+        }
+        Err(Trouble::Left) => return,
+        Err(Trouble::Unsent(why)) => {
+            tracing::debug!(group = %group.name, why, "a read was sent nowhere");
+            Event::Failed(Failure::Unsent)
+        }
+        Err(Trouble::Lost(why)) => {
+            tracing::debug!(group = %group.name, why, "a read got no whole answer");
+            Event::Failed(Failure::Broken)
+        }
+    };
+    let _ = events.send(event).await;
+}
+
+/// Carries a write.
+pub(super) async fn write(order: Order, mut debt: Debt, deadline: Option<Instant>) {
+    let (events, group, pool) = (
+        order.events.clone(),
+        order.group.clone(),
+        order.pool.clone(),
+    );
+    let request = debt.request().share();
+    let carried = {
+        let carry = carry(order, Some(&mut debt));
+        let bounded = async {
+            match deadline {
+                Some(deadline) => timeout_at(deadline, carry)
+                    .await
+                    .unwrap_or_else(|_| Err(Trouble::Lost("its deadline is over".to_owned()))),
+                None => carry.await,
+            }
+        };
+        tokio::select! {
+            carried = bounded => carried,
+            // Dropped half way, the exchange is cut off, and what was sent is unknown.
+            () = request.given_up() => Err(Trouble::Lost("it was given up".to_owned())),
+        }
+    };
+    let event = match carried {
+        Ok(lease) => {
+            // The outcome is known whether or not the client can be told.
+            debt.settle();
+            put_back(&pool, lease, &group).await;
+            Event::End
+        }
+        Err(Trouble::Unsent(why)) => {
+            tracing::debug!(group = %group.name, why, "a write was sent nowhere");
+            debt.settle();
+            Event::Failed(Failure::Unsent)
+        }
+        Err(Trouble::Lost(why)) => {
+            debt.lose(&why);
+            Event::Failed(Failure::Unknown)
+        }
+        Err(Trouble::Left) => {
+            debt.lose("its task was left");
+            return;
+        }
+    };
+    let _ = events.send(event).await;
+}
+
+async fn put_back(pool: &Pool, lease: Option<Lease>, group: &Group) {
+    if let Some(lease) = lease {
+        let in_force = group.gate.look(Lane::Http).epoch;
+        pool.put_back(lease, in_force).await;
+    }
+}
+
+/// Returns the connection, unless it was used up.
+async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease>, Trouble> {
+    let Order {
+        group,
+        pool,
+        aim,
+        request,
+        need,
+        read_timeout,
+        upgrade,
+        events,
+    } = order;
+    let is_write = debt.is_some();
+    let answered = answer(
+        &pool,
+        &aim,
+        request,
+        need,
+        read_timeout,
+        debt.as_deref_mut(),
+    );
+    let (lease, mut answer) = answered.await?;
+    if debt.as_ref().is_some_and(|debt| !debt.is_valid()) {
+        return Err(Trouble::Lost(
+            "its permit ran out before its answer".to_owned(),
+        ));
+    }
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let Some((closing, from_client)) = upgrade else {
+            return Err(Trouble::Lost(
+                "the server switched protocols unasked".to_owned(),
+            ));
+        };
+        let upgraded = hyper::upgrade::on(&mut answer);
+        let head = Box::new(answer.into_parts().0);
+        let _ = events.send(Event::Head(head, false)).await;
+        let upgraded = upgraded
+            .await
+            .map_err(|error| Trouble::Lost(crate::error::chain(&error)))?;
+        return match tunnel::run(&group, upgraded, closing, from_client, &events).await {
+            Ok(()) => Ok(None),
+            Err(why) => Err(Trouble::Lost(why)),
+        };
+    }
+    drop(upgrade);
+    relay(answer, &events, is_write, read_timeout).await?;
+    Ok(Some(lease))
+}
+
+/// Sends the request and waits for the head of its answer.
+async fn answer(
+    pool: &Pool,
+    aim: &Aim,
+    mut request: Request<UpBody>,
+    need: Need,
+    read_timeout: Duration,
+    mut debt: Option<&mut Debt>,
+) -> Result<(Lease, Response<Incoming>), Trouble> {
+    let is_write = debt.is_some();
+    let mut reuse = match is_write {
+        true => Reuse::Fresh,
+        false => Reuse::Any,
+    };
+    let mut why = String::new();
+    for _ in 0..TRIES {
+        let mut lease = match pool.lease(aim, need, reuse).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                why = format!("cannot connect to region {}: {error}", aim.origin.region);
+                reuse = Reuse::Never;
+                continue;
+            }
+        };
+        let again = again(&request, &lease, is_write);
+        if let Some(debt) = debt.as_deref_mut() {
+            if !debt.is_valid() {
+                return Err(Trouble::Unsent("its permit ran out".to_owned()));
+            }
+            debt.send_to(&aim.origin.region);
+        }
+        let sent = match is_write {
+            // Bounded by the write's deadline instead.
+            true if need != Need::Upgrade => Ok(lease.send(request).await),
+            true | false => timeout(read_timeout, lease.send(request)).await,
+        };
+        match sent {
+            Ok(Ok(answer)) => return Ok((lease, answer)),
+            Ok(Err(Unanswered::Unsent(back, reason))) => {
+                if let Some(debt) = debt.as_deref_mut() {
+                    debt.unsent();
+                }
+                (request, why) = (*back, reason);
+            }
+            Ok(Err(Unanswered::Lost(reason))) => match again {
+                Some(copy) => (request, why) = (copy, reason),
+                None => return Err(Trouble::Lost(reason)),
+            },
+            Err(_) => return Err(Trouble::Lost("no answer in time".to_owned())),
+        }
+        reuse = Reuse::Never;
+    }
+    Err(Trouble::Unsent(why))
+}
+
+/// A read without a body may be sent again when a connection that had rested turns out to be dead.
+fn again(request: &Request<UpBody>, lease: &Lease, is_write: bool) -> Option<Request<UpBody>> {
+    use hyper::body::Body;
+    let whole = request.body().is_whole() && request.body().is_end_stream();
+    if is_write || !lease.is_reused() || !whole {
+        return None;
+    }
+    let mut copy = Request::new(UpBody::default());
+    request.method().clone_into(copy.method_mut());
+    request.uri().clone_into(copy.uri_mut());
+    *copy.version_mut() = request.version();
+    request.headers().clone_into(copy.headers_mut());
+    Some(copy)
+}
+
+/// Passes the answer on. A write's is read to its end also when nobody wants it.
+async fn relay(
+    answer: Response<Incoming>,
+    events: &mpsc::Sender<Event>,
+    is_write: bool,
+    read_timeout: Duration,
+) -> Result<(), Trouble> {
+    use hyper::body::Body;
+    let (head, mut body) = answer.into_parts();
+    let tell = async |event| match events.send(event).await {
+        Ok(()) => Ok(()),
+        Err(_) if is_write => Ok(()),
+        Err(_) => Err(Trouble::Left),
+    };
+    tell(Event::Head(Box::new(head), body.is_end_stream())).await?;
+    loop {
+        // A write is bounded by its deadline instead.
+        let frame = match is_write {
+            true => next_frame(&mut body).await,
+            false => timeout(read_timeout, next_frame(&mut body))
+                .await
+                .map_err(|_| Trouble::Lost("no more of the answer in time".to_owned()))?,
+        };
+        let frame = match frame {
+            None => return Ok(()),
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return Err(Trouble::Lost(crate::error::chain(&error))),
+        };
+        match frame.into_data() {
+            Ok(data) => tell(Event::Data(data)).await?,
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    tell(Event::Trailers(trailers)).await?;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The HTTP front.
+//!
+//! Reading order: `classify` (whether a request may write), `request` (what becomes of it), `hold`
+//! (the wait at a fence), `exchange` (the server behind, in a task that outlives the client),
+//! `listener` and `server` (the client's side). What it promises: a request that is no read by its
+//! rule is admitted before its first byte goes upstream, and counts until the server has answered
+//! in full, whatever becomes of its client; what is refused was not executed; nothing that may write
+//! is sent twice. It changes no phase and reads no other front.
+
+mod body;
+pub mod classify;
+mod debt;
+mod exchange;
+mod figures;
+mod headers;
+mod hold;
+mod listener;
+mod origin;
+mod pool;
+mod refuse;
+mod request;
+mod server;
+mod socket;
+mod strict;
+mod tunnel;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use writefence_config as config;
+
+use crate::gate::Lane;
+use crate::group::Group;
+use crate::shutdown::{Shutdown, Tasks};
+use crate::tls::{ServerFiles, ServerTls, TlsError};
+use classify::Rules;
+use origin::Origin;
+use pool::{Aim, Pool};
+use server::Pace;
+
+pub use figures::{HttpFigures, Total};
+pub use origin::BadOrigin;
+
+/// Why an HTTP listener cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum FrontError {
+    /// A region's origin cannot be used.
+    #[error("a region's http cannot be used")]
+    Origin(#[source] BadOrigin),
+    /// Certificates cannot be used.
+    #[error("the certificates of {what} cannot be used")]
+    Tls {
+        /// Whose.
+        what: String,
+        /// The cause.
+        #[source]
+        source: TlsError,
+    },
+}
+
+/// One HTTP listener.
+pub struct Front {
+    group: Arc<Group>,
+    listener: config::HttpListener,
+    rules: Rules,
+    origins: Vec<Arc<Origin>>,
+    tls: Option<ServerTls>,
+    pool: Arc<Pool>,
+    tasks: Tasks,
+    figures: Arc<HttpFigures>,
+}
+
+impl Front {
+    /// Makes it of the configuration.
+    ///
+    /// # Errors
+    /// An origin or a certificate cannot be used.
+    pub fn new(
+        group: Arc<Group>,
+        listener: &config::HttpListener,
+        regions: &[config::Region],
+        tasks: Tasks,
+    ) -> Result<Self, FrontError> {
+        let origins = regions.iter().filter_map(|region| {
+            let url = region.http.as_deref()?;
+            let origin = Origin::new(
+                &region.name,
+                url,
+                region.http_version,
+                region.http_ca.clone(),
+            );
+            Some(origin.map(Arc::new))
+        });
+        let origins = origins.collect::<Result<Vec<_>, _>>()?;
+        let tls = listener.tls.as_ref().map(|tls| {
+            let what = format!("HTTP listener {}", listener.address);
+            let files = ServerFiles {
+                cert: tls.cert.clone(),
+                key: tls.key.clone(),
+                client_ca: tls.client_ca.clone(),
+                client_must: tls.client_ca.is_some(),
+                alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            };
+            ServerTls::load(what.clone(), files).map_err(|source| FrontError::Tls { what, source })
+        });
+        let pool = Arc::new(Pool::new(tasks.clone(), group.settings.login_timeout));
+        Ok(Self {
+            rules: Rules::new(listener),
+            listener: listener.clone(),
+            figures: Arc::clone(&group.http),
+            tls: tls.transpose()?,
+            group,
+            origins,
+            pool,
+            tasks,
+        })
+    }
+
+    /// Where a request goes now: address and epoch of one moment. A permit keeps both as they are,
+    /// since the target moves only when nothing is in flight.
+    fn aim(&self) -> Option<Aim> {
+        let gate = &self.group.gate;
+        let mut epoch = gate.look(Lane::Http).epoch;
+        loop {
+            let accepted = self.group.targets.accepted();
+            let again = gate.look(Lane::Http).epoch;
+            if again == epoch {
+                let name = accepted.region.as_str();
+                let origin = self.origins.iter().find(|origin| origin.region == name)?;
+                return Some(Aim {
+                    origin: Arc::clone(origin),
+                    epoch,
+                });
+            }
+            epoch = again;
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            head_bytes: self.listener.header_bytes,
+            head_time: self.listener.header_timeout,
+            piece_time: self.listener.body_timeout,
+        }
+    }
+
+    /// What a refused client is told to wait.
+    fn retry_after(&self) -> u64 {
+        refuse::jitter(self.group.settings.retry_after)
+    }
+}
+
+/// Closes connections of epochs that are over, until the end.
+async fn retire(front: Arc<Front>, mut stop: Shutdown) {
+    let mut watch = front.group.gate.watch();
+    loop {
+        front.pool.retire(front.group.gate.look(Lane::Http).epoch);
+        // Both arms may be dropped: a change that is not reported stays due, and so does the end.
+        tokio::select! {
+            () = watch.changed() => {}
+            () = stop.stopping() => break,
+        }
+    }
+    front.pool.close();
+    // Exchanges that end from now on find the pool without a use; it is asked once more.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    front.pool.close();
+}
+
+/// Serves a listener until the daemon stops.
+pub async fn serve(front: Arc<Front>, socket: tokio::net::TcpListener, stop: Shutdown) {
+    let tasks = front.tasks.clone();
+    tasks.spawn(retire(Arc::clone(&front), stop.clone()));
+    listener::serve(front, socket, stop).await;
+}
