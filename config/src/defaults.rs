@@ -11,7 +11,8 @@ use crate::http::{Cors, RouteVerdict, Streams};
 use crate::pg::{Sqlstate, Volatile};
 use crate::tcp::{NewConnections, OldConnections};
 use crate::telemetry::{LogFormat, LogLevel};
-use crate::upstream::{Away, Driver, HttpVersion};
+use crate::tls::Demand;
+use crate::upstream::{Away, Driver, HttpVersion, Method};
 
 /// A value with the range it may have.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,9 @@ pub(crate) const FILE_BYTES: usize = MIB;
 
 /// Bytes of a passfile, for the same reason.
 pub(crate) const PASSFILE_BYTES: usize = MIB;
+
+/// Bytes of a users file: some half a million users.
+pub(crate) const USERS_BYTES: usize = 64 * MIB;
 
 /// Syntax problems shown. After a few, the rest are echoes of the first.
 pub(crate) const SYNTAX_PROBLEMS: usize = 10;
@@ -150,7 +154,17 @@ pub(crate) const UNACKNOWLEDGED: Bounds<Duration> = ms(15 * SECOND, SECOND, HOUR
 /// PostgreSQL's registered port.
 pub(crate) const POSTGRES_PORT: u16 = 5432;
 
+/// The only method that shows neither the password nor anything it could be found from, and that
+/// proves the server too.
+pub(crate) const PASSWORD_METHODS: &[Method] = &[Method::Scram];
+
 // [[group.X.listen]]
+
+/// A certificate is configured to be used; a client that does not is told so.
+pub(crate) const LISTEN_TLS: Demand = Demand::Require;
+
+/// Names in a list of users or databases. Longer lists are better kept by the server.
+pub(crate) const NAMES: usize = 10_000;
 
 /// What a hot standby says; drivers and pools that know failover look for it.
 pub(crate) const SQLSTATE: Sqlstate = Sqlstate::ReadOnly;

@@ -4,6 +4,7 @@
 //! a changed one is noticed, and print as `(secret)` or as the path of their file.
 
 use std::fmt::Display;
+use std::path::PathBuf;
 
 use crate::config::Config;
 use crate::group::Group;
@@ -14,6 +15,7 @@ use crate::passfile::Password;
 use crate::pattern::Pattern;
 use crate::pg::PgListener;
 use crate::tcp::TcpListener;
+use crate::tls::ServerTls;
 use crate::units::{show_duration, show_size};
 use crate::upstream::{Observer, Region};
 use crate::value::Word;
@@ -238,6 +240,14 @@ fn region(region: &Region, to: &mut Part<'_>) {
     }
     to.put_some("user", region.user.as_ref());
     to.put_password(&region.password);
+    let methods = region.password_methods.iter().map(|method| method.word());
+    to.put("password_methods", methods.collect::<Vec<_>>().join(", "));
+    let mut tls = to.section("tls");
+    tls.put("mode", region.tls.mode.word());
+    tls.put_some("ca", region.tls.ca.as_ref().map(|path| path.display()));
+    let identity = region.tls.identity.as_ref();
+    tls.put_some("cert", identity.map(|(cert, _)| cert.display()));
+    tls.put_some("key", identity.map(|(_, key)| key.display()));
 }
 
 fn listener(listener: &Listener, to: &mut Part<'_>) {
@@ -253,6 +263,26 @@ fn listener(listener: &Listener, to: &mut Part<'_>) {
 fn postgres(listener: &PgListener, to: &mut Part<'_>) {
     to.put("auth", listener.auth.word());
     to.put("sqlstate", listener.sqlstate.word());
+    let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let names = |names: &Option<Vec<String>>| names.as_ref().map(|names| names.join(", "));
+    to.put_some("users_file", file(&listener.users_file));
+    to.put_some("auth_query", listener.auth_query.as_ref());
+    to.put_some("cert_map", file(&listener.cert_map));
+    to.put_some("users", names(&listener.users));
+    to.put_some("databases", names(&listener.databases));
+    if let Some(tls) = &listener.tls {
+        server_tls(tls, &mut to.section("tls"));
+    }
+}
+
+fn server_tls(tls: &ServerTls, to: &mut Part<'_>) {
+    to.put("mode", tls.mode.word());
+    to.put("cert", tls.cert.display());
+    to.put("key", tls.key.display());
+    to.put_some(
+        "client_ca",
+        tls.client_ca.as_ref().map(|path| path.display()),
+    );
 }
 
 fn http(listener: &HttpListener, to: &mut Part<'_>) {

@@ -10,6 +10,7 @@
 
 mod address;
 mod admin;
+mod certmap;
 mod config;
 mod defaults;
 mod effect;
@@ -33,9 +34,11 @@ mod resolve;
 mod secret;
 mod tcp;
 mod telemetry;
+mod tls;
 mod units;
 mod unknown;
 mod upstream;
+mod userlist;
 mod value;
 
 #[cfg(test)]
@@ -48,6 +51,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub use admin::Admin;
+pub use certmap::CertMap;
 pub use config::Config;
 pub use effect::Effect;
 pub use error::{Place, Problem, ProblemKind, Problems, Warning};
@@ -63,7 +67,11 @@ pub use pg::{Auth, PgListener, Sql, Sqlstate, Volatile};
 pub use secret::Secret;
 pub use tcp::{NewConnections, OldConnections, TcpListener};
 pub use telemetry::{Log, LogFormat, LogLevel};
-pub use upstream::{Away, Driver, Endpoint, HttpVersion, Objectives, Observer, Reads, Region};
+pub use tls::{Demand, RegionTls, ServerTls, Verify};
+pub use upstream::{
+    Away, Driver, Endpoint, HttpVersion, Method, Objectives, Observer, Reads, Region,
+};
+pub use userlist::{Stored, Userlist};
 
 use raw::{Findings, Section};
 use value::Wrong;

@@ -66,6 +66,14 @@ impl Listener {
         }
     }
 
+    /// It, if it speaks PostgreSQL's protocol.
+    pub const fn postgres(&self) -> Option<&PgListener> {
+        match self {
+            Self::Postgres(listener) => Some(listener),
+            Self::Http(_) | Self::Tcp(_) => None,
+        }
+    }
+
     /// Which front it is.
     pub const fn kind(&self) -> ListenerKind {
         match self {

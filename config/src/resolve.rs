@@ -13,6 +13,7 @@ use crate::gate::Answer;
 use crate::group::Group;
 use crate::limits::{Console, Limits, Tcp};
 use crate::listen::ListenerKind;
+use crate::pg::Auth;
 use crate::raw::{Findings, Section};
 use crate::telemetry::Log;
 use crate::units::show_duration;
@@ -37,6 +38,7 @@ pub(crate) fn resolve(root: &Section<'_>, found: &mut Findings<'_>) -> Option<Co
     for ((_, section), group) in sections.iter().zip(&groups) {
         check_regions(section, found);
         check_primary(section, found);
+        check_passthrough(section, found);
         check_servers(section, found);
         if let Some(group) = group {
             warn_of_times(group, section, found);
@@ -111,6 +113,22 @@ fn check_regions(group: &Section<'_>, found: &mut Findings<'_>) {
                 );
             }
             None => seen.push((name, server)),
+        }
+    }
+}
+
+/// Who settles the login with the server itself cannot be logged in as somebody else.
+fn check_passthrough(group: &Section<'_>, found: &mut Findings<'_>) {
+    let passes = |listener: &Section<'_>| {
+        listener.peek("auth", <Auth as Word>::read) == Some(Auth::Passthrough)
+    };
+    if !group.listed("listen").iter().any(passes) {
+        return;
+    }
+    for (_, region) in group.named("region") {
+        if region.is_given("user") {
+            let what = "cannot be beside a listener with auth = \"passthrough\"".to_owned();
+            conflict(&region, "user", what, "each session's own user", found);
         }
     }
 }

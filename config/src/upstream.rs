@@ -11,6 +11,7 @@ use crate::address;
 use crate::defaults;
 use crate::passfile::Password;
 use crate::raw::{Findings, Section};
+use crate::tls::RegionTls;
 use crate::units;
 use crate::value::{self, Word};
 
@@ -50,8 +51,23 @@ pub struct Region {
     pub tcp: Vec<(String, Endpoint)>,
     /// The user all sessions log in as upstream; none: the session's own.
     pub user: Option<String>,
-    /// The password for that login.
+    /// The password for that login; a passfile may hold those of the sessions' own users too.
     pub password: Password,
+    /// How a password may be used where the server asks for one.
+    pub password_methods: Vec<Method>,
+    /// TLS towards it, for the sessions as for the observer.
+    pub tls: RegionTls,
+}
+
+/// A way to use a password that a server may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// SCRAM-SHA-256, with channel binding where the server has it.
+    Scram,
+    /// A hash that can be replayed against other servers that hold the same.
+    Md5,
+    /// In clear text.
+    Cleartext,
 }
 
 /// What is spoken to an HTTP origin.
@@ -139,6 +155,10 @@ impl Region {
             tcp,
             user,
             password,
+            password_methods: section
+                .read("password_methods", found, value::list_of::<Method>)
+                .unwrap_or_else(|| defaults::PASSWORD_METHODS.to_vec()),
+            tls: RegionTls::read(section, found),
         })
     }
 }
@@ -208,4 +228,12 @@ impl Word for Away {
 impl Word for Driver {
     const WORDS: &'static [(&'static str, Self)] = &[("postgres", Self::Postgres)];
     const LATER: &'static [&'static str] = &["patroni", "command"];
+}
+
+impl Word for Method {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("scram-sha-256", Self::Scram),
+        ("md5", Self::Md5),
+        ("password", Self::Cleartext),
+    ];
 }

@@ -3,9 +3,10 @@
 //! Each reader is a function from a value to a result, so that it can be tested without a file.
 //! Readers of durations and sizes are in `units`, of addresses in `address`.
 
+use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::defaults::Bounds;
+use crate::defaults::{self, Bounds};
 use crate::error::ProblemKind;
 
 /// Why a value was not accepted.
@@ -113,14 +114,8 @@ pub(crate) fn text(accepted: &str) -> impl FnOnce(&DeValue<'_>) -> Result<String
 /// A list of such texts; one given twice counts once.
 pub(crate) fn texts(accepted: &str) -> impl FnOnce(&DeValue<'_>) -> Result<Vec<String>, Wrong> {
     move |value| {
-        let Some(elements) = value.as_array() else {
-            return Err(Wrong::value(
-                format!("{} is not a list", shown(value)),
-                accepted,
-            ));
-        };
         let mut texts = Vec::new();
-        for element in elements.iter() {
+        for element in elements(value, accepted)? {
             let one = text(accepted)(element.get_ref())?;
             if !texts.contains(&one) {
                 texts.push(one);
@@ -128,6 +123,44 @@ pub(crate) fn texts(accepted: &str) -> impl FnOnce(&DeValue<'_>) -> Result<Vec<S
         }
         Ok(texts)
     }
+}
+
+/// A list of words, each once.
+pub(crate) fn list_of<W: Word>(value: &DeValue<'_>) -> Result<Vec<W>, Wrong> {
+    let accepted = format!(
+        "a list of {}",
+        words(W::WORDS.iter().map(|(word, _)| *word))
+    );
+    let mut found = Vec::new();
+    for element in elements(value, &accepted)? {
+        let word = W::read(element.get_ref()).map_err(|wrong| Wrong {
+            accepted: accepted.clone(),
+            ..wrong
+        })?;
+        if !found.contains(&word) {
+            found.push(word);
+        }
+    }
+    Ok(found)
+}
+
+/// A list of names, at least one.
+pub(crate) fn names(value: &DeValue<'_>) -> Result<Vec<String>, Wrong> {
+    let accepted = format!("a list of 1 to {} names", defaults::NAMES);
+    let found = elements(value, &accepted)?;
+    if found.is_empty() || found.len() > defaults::NAMES {
+        return Err(Wrong::value(format!("has {} names", found.len()), accepted));
+    }
+    let name = |element: &Spanned<DeValue<'_>>| text(&accepted)(element.get_ref());
+    found.iter().map(name).collect()
+}
+
+fn elements<'a, 'v>(
+    value: &'a DeValue<'v>,
+    accepted: &str,
+) -> Result<&'a [Spanned<DeValue<'v>>], Wrong> {
+    let list = value.as_array().map(|array| &array[..]);
+    list.ok_or_else(|| Wrong::value(format!("{} is not a list", shown(value)), accepted))
 }
 
 /// `true` or `false`.

@@ -26,6 +26,7 @@ use crate::gate::{Gate, Lane, Limits, Phase};
 use crate::group::{self, Group, Logins};
 use crate::http::Front;
 use crate::http::classify::Rules;
+use crate::material::{self, Ask, Parts, mock_secret};
 use crate::pg::catalog::{Catalogs, keeper};
 use crate::pg::classify::{Effect, Policy};
 use crate::pg::listener;
@@ -34,7 +35,8 @@ use crate::shutdown::{Shutdown, Tasks, pair};
 use crate::tcp;
 use crate::telemetry::{Ready, router, start_log};
 use crate::unknown::UnknownLedger;
-use crate::upstream::{Endpoint, Region, Target, Targets};
+use crate::upstream::{Endpoint, Link, Region, Target, Targets};
+use crate::watched;
 
 /// How long sessions, runs and calls get to come to rest at the end.
 const REST: Duration = Duration::from_secs(8);
@@ -69,10 +71,25 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     let store = Arc::new(store);
     let trail = trail(&store, &start, &tasks)?;
 
+    let mock = mock_secret(&config.admin.state_dir).map_err(|source| StartError::System {
+        what: "keep a secret in the state directory",
+        source,
+    })?;
+    // Before anything is begun: a file that cannot be used keeps the daemon from starting.
+    let mut parts = Parts::new();
+    let mut doors = Vec::new();
+    for section in &config.groups {
+        for listener in section.listeners.iter().filter_map(Listener::postgres) {
+            let ask = ask(&section.observer);
+            let door = material::door(&section.name, listener, mock, ask, &mut parts)?;
+            doors.push(Arc::new(door));
+        }
+    }
+    let mut doors = doors.into_iter();
     let mut groups = Vec::new();
     let mut desks = Vec::new();
     for section in &config.groups {
-        let built = build(&config, section, &store, &start)?;
+        let built = build(&config, section, &store, &start, &mut parts)?;
         let parts = GroupParts {
             group: Arc::clone(&built.group),
             store: Arc::clone(&store) as Arc<dyn Store>,
@@ -122,10 +139,13 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
             let (group, stop, told) = (Arc::clone(group), stop.receiver(), stop.clone());
             tracing::info!(group = %group.name, address = %front.address(), "listening");
             match front {
-                Listener::Postgres(_) => tasks.spawn(async move {
-                    first_word(&group).await;
-                    listener::serve(group, listener, stop).await;
-                }),
+                Listener::Postgres(_) => {
+                    let door = doors.next().expect("a door was made for each of these");
+                    tasks.spawn(async move {
+                        first_word(&group).await;
+                        listener::serve(group, door, listener, stop).await;
+                    });
+                }
                 Listener::Tcp(front) => {
                     let front = tcp_front(&config, section, front, &group);
                     let (tasks, stop) = (tasks.clone(), told);
@@ -146,6 +166,8 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
             }
         }
     }
+    let mut ended = stop.clone();
+    tasks.spawn(watched::watch(parts, async move { ended.stopping().await }));
     started.store(true, Ordering::Relaxed);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), incarnation = %start.incarnation, "started");
 
@@ -266,6 +288,7 @@ fn build(
     section: &config::Group,
     store: &Arc<LocalStore>,
     start: &Start,
+    parts: &mut Parts,
 ) -> Result<Built, StartError> {
     let name = &section.name;
     let failed = |source| StartError::Group {
@@ -273,7 +296,11 @@ fn build(
         source,
     };
     let boot = Boot::read(&**store, name, &section.primary).map_err(failed)?;
-    let regions: Vec<Target> = section.regions.iter().map(target).collect();
+    let regions = section.regions.iter().map(|region| {
+        let link = material::link(name, region, parts)?;
+        Ok(target(region, link))
+    });
+    let regions = regions.collect::<Result<Vec<_>, StartError>>()?;
     boot.check_regions(&regions).map_err(failed)?;
     let (primary, identity) = boot.accepted();
     let targets = Targets::new(regions, primary, identity)
@@ -332,17 +359,13 @@ impl Logins for Backends {
     }
 }
 
-fn target(region: &config::Region) -> Target {
+fn target(region: &config::Region, link: Link) -> Target {
     let (host, port) = (region.postgres.host.as_str(), region.postgres.port);
-    let user = region.user.clone();
-    let password = user
-        .as_deref()
-        .and_then(|user| region.password.lookup(host, port, "*", user));
     Target {
         region: Region::new(region.name.as_str()),
-        endpoint: Endpoint::new(host, port),
-        user,
-        password,
+        endpoint: Endpoint::new(host, port).over(link),
+        user: region.user.clone(),
+        passwords: region.password.clone(),
         identity: None,
         serial: 0,
     }
@@ -361,6 +384,12 @@ fn observer_login(observer: config::Observer) -> impl Fn(&Target) -> ObserverLog
             timeout: observer.timeout,
         }
     }
+}
+
+/// How a listener's `auth_query` is asked.
+fn ask(observer: &config::Observer) -> Ask {
+    let login = observer_login(observer.clone());
+    Box::new(move |target| login(target).login(false))
 }
 
 /// Read by the observer, in whatever database it has to be.

@@ -26,6 +26,15 @@ pub enum StartError {
         #[source]
         source: BootError,
     },
+    /// A file of certificates or users cannot be used.
+    #[error("{key} cannot be used")]
+    Material {
+        /// Where the configuration names it.
+        key: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The list of unknown outcomes cannot be read.
     #[error("{path} cannot be read; it names writes whose outcome is not known")]
     Unknown {

@@ -88,6 +88,13 @@ fn check(path: &std::path::Path) -> Result<(), StartError> {
     for warning in &loaded.warnings {
         println!("warning: {warning}");
     }
-    println!("{}: no problems", path.display());
-    Ok(())
+    let mut problems = writefence::material::problems(&loaded.config);
+    let Some(last) = problems.pop() else {
+        println!("{}: no problems", path.display());
+        return Ok(());
+    };
+    for problem in &problems {
+        println!("{}", chain(problem));
+    }
+    Err(last)
 }

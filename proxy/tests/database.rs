@@ -29,8 +29,8 @@ use writefence::evidence::{
 use writefence::evidence::{Confirmed, NextXid, NotCaughtUp, Suspect, WhyStill, WriteFate};
 use writefence::upstream::wire::{Client, Login, LoginError, Secret, cancel, login};
 use writefence::upstream::{
-    CheckedTarget, Endpoint, History, Identity, Loss, Lsn, Mismatch, NothingInFlight, Observation,
-    Region, Role, Target, Targets, Timeline, Wanted, probe,
+    CheckedTarget, Endpoint, History, Identity, Link, Loss, Lsn, Methods, Mismatch,
+    NothingInFlight, Observation, Region, Role, Target, Targets, Timeline, Wanted, probe,
 };
 
 // ---- throw-away clusters -----------------------------------------------------------------------
@@ -253,7 +253,14 @@ impl Cluster {
     }
 
     fn endpoint(&self) -> Endpoint {
-        Endpoint::new("127.0.0.1", self.port)
+        let methods = Methods {
+            md5: true,
+            cleartext: true,
+        };
+        Endpoint::new("127.0.0.1", self.port).over(Link {
+            methods,
+            ..Link::default()
+        })
     }
 
     fn target(&self, region: &str) -> Target {
@@ -261,7 +268,7 @@ impl Cluster {
             region: Region::new(region),
             endpoint: self.endpoint(),
             user: None,
-            password: None,
+            passwords: writefence_config::Password::None,
             identity: None,
             serial: 0,
         }
@@ -333,7 +340,7 @@ fn how(user: &str, password: Option<&str>) -> Login {
         params: params
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .to_vec(),
-        password: password.map(|text| Secret::new(text.to_owned())),
+        proof: password.map(|text| Secret::new(text.to_owned())).into(),
         timeout: Duration::from_secs(20),
     }
 }

@@ -5,9 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module, and what it may use of the daemon's own modules.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("gate", &[]),
-    ("upstream", &["gate"]),
+    ("upstream", &["gate", "scram", "tls"]),
+    ("tls", &["watched"]),
+    ("scram", &[]),
+    ("watched", &[]),
     ("evidence", &["upstream", "sessions"]),
     ("driver", &["upstream"]),
     ("sessions", &["upstream"]),
@@ -34,7 +37,8 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     (
         "pg",
         &[
-            "clock", "gate", "group", "sessions", "shutdown", "unknown", "upstream",
+            "clock", "gate", "group", "scram", "sessions", "shutdown", "tls", "unknown",
+            "upstream", "watched",
         ],
     ),
     ("fleet", &["clock", "error"]),

@@ -1,7 +1,7 @@
 //! Support for tests, benches and the demo: everything that stands around the daemon.
 //!
 //! `postgres` makes throw-away clusters, `daemon` runs the real binaries, `network` puts a faulty
-//! cable between them, `ledger` loads them with clients of every shape and proves afterwards
+//! cable between them, `pki` issues certificates, `ledger` loads them with clients of every shape and proves afterwards
 //! that nothing acknowledged is missing. `script` has conversations in the protocol. `eventually` is the only place that waits by sleeping.
 //!
 //! Whatever is started here ends when its value is dropped: processes by their pid, folders with
@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod eventually;
 pub mod ledger;
 pub mod network;
+pub mod pki;
 pub mod ports;
 pub mod postgres;
 pub mod process;

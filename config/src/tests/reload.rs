@@ -91,6 +91,8 @@ fn what_comes_and_what_goes_is_listed_key_by_key() {
         of_c("http: (none) -> http://c"),
         of_c("http_version: (none) -> auto"),
         of_c("tcp.redis: (none) -> c:1"),
+        of_c("password_methods: (none) -> scram-sha-256"),
+        of_c("tls.mode: (none) -> prefer"),
     ];
     assert_eq!(come, expected);
     let moved = changes(

@@ -198,6 +198,16 @@ fn of(desk: &Desk) -> Figures {
                 n(&totals.login_failures),
             ),
             (
+                "writefence_logins_denied_total",
+                "Clients that could not show who they are, or may not log in.",
+                n(&totals.logins_denied),
+            ),
+            (
+                "writefence_logins_throttled_total",
+                "Clients that were not looked at after too many failed logins.",
+                n(&totals.logins_throttled),
+            ),
+            (
                 "writefence_unexpected_read_only_total",
                 "Read-only answers of a server that was taken to be writable.",
                 n(&totals.unexpected_read_only),

@@ -51,7 +51,7 @@ impl ObserverLogin {
         }
         Login {
             params,
-            password: self.password.clone(),
+            proof: self.password.clone().into(),
             timeout: self.timeout,
         }
     }
@@ -110,9 +110,9 @@ impl Held<'_> {
     }
 
     /// Used a moment ago, and the server has not ended it since.
-    fn is_fresh(&self) -> bool {
+    fn is_fresh(&mut self) -> bool {
         self.slot
-            .as_ref()
+            .as_mut()
             .is_some_and(|kept| kept.used.elapsed() < FRESH && kept.client.is_quiet())
     }
 

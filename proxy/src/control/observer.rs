@@ -22,8 +22,8 @@ use crate::evidence::{
     raise, running_xids, stands, write_fates,
 };
 use crate::shutdown::Shutdown;
-use crate::upstream::wire::QueryError;
 use crate::upstream::wire::rows::{flag, value};
+use crate::upstream::wire::{QueryError, Row};
 use crate::upstream::{
     CheckedTarget, History, Identity, Lsn, Observation, PREPARED, Prepared, Region, Role,
     ServerTime, Target, Targets, Timeline, Wanted, probe, read_prepared,
@@ -45,6 +45,10 @@ const PIN: &str = "SELECT pg_is_in_recovery(), \
      coalesce((SELECT received_tli FROM pg_stat_wal_receiver), \
        (SELECT greatest(c.timeline_id, m.min_recovery_end_timeline) \
         FROM pg_control_checkpoint() AS c, pg_control_recovery() AS m))";
+
+/// Needs a superuser's rights.
+const VERIFIERS: &str = "SELECT rolname, rolpassword FROM pg_authid \
+     WHERE rolcanlogin AND rolpassword LIKE 'SCRAM-SHA-256$%'";
 
 /// See the module.
 pub(crate) struct Observer {
@@ -594,6 +598,19 @@ impl Servers for Observer {
             // The same connection as above, so the same life.
             let fates = write_fates(held.client(), next, &xids).await;
             fates.map_err(|e| not_asked(region, &e))
+        })
+    }
+
+    fn verifiers<'a>(&'a self, region: &'a Region) -> Work<'a, Vec<(String, String)>> {
+        Box::pin(async move {
+            let mut held = self.line(region)?.work().await?;
+            let rows = held.client().query(VERIFIERS).await;
+            let rows = rows.map_err(|e| not_asked(region, &e))?;
+            let pair = |row: Row| <[_; 2]>::try_from(row).ok();
+            let pairs = rows.into_iter().filter_map(pair);
+            Ok(pairs
+                .filter_map(|[name, secret]| name.zip(secret))
+                .collect())
         })
     }
 

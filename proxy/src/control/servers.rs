@@ -165,6 +165,9 @@ pub(crate) trait Servers: Send + Sync {
         xids: Vec<u64>,
     ) -> Work<'a, Vec<WriteFate>>;
 
+    /// Users of a region with their SCRAM verifiers as far as they have one.
+    fn verifiers<'a>(&'a self, region: &'a Region) -> Work<'a, Vec<(String, String)>>;
+
     /// Prepared transactions of all databases in a region.
     fn prepared<'a>(&'a self, region: &'a Region) -> Work<'a, Vec<Prepared>>;
 

@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::startup::{BackendKeyData, NegotiateProtocolVersion, SecretKey};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::auth::Admitted;
 use super::classify::Eyes;
 use super::frame::put;
 use super::leg::Leg;
 use super::message::{parameter, ready};
 use super::refuse;
-use super::replay::{VIRTUAL, chain, login_as};
+use super::replay::{VIRTUAL, Who, chain, login_as};
 use super::server::Server;
 use super::session::{Session, Virtual};
 use super::startup::Startup;
@@ -24,7 +24,9 @@ use super::track::Track;
 use crate::gate::{Lane, Phase};
 use crate::group::Group;
 use crate::sessions::SessionState;
-use crate::upstream::wire::{LoginError, login};
+use crate::tls::Stream;
+use crate::upstream::Target;
+use crate::upstream::wire::{LoginError, Proof, login, login_through};
 
 /// Protocol 3.0, in full as PostgreSQL's own servers name it: libpq refuses a bare minor version.
 const SPOKEN: i32 = 3 << 16;
@@ -35,9 +37,10 @@ const RETRY_MS: u64 = 50;
 /// Makes a session of a client that has sent its startup packet; `None` when it was refused.
 pub(crate) async fn begin(
     group: Arc<Group>,
-    stream: TcpStream,
+    mut stream: Stream,
     client: SocketAddr,
     startup: Startup,
+    admitted: Admitted,
 ) -> Option<Session> {
     let user = startup.param("user").unwrap_or_default().to_owned();
     let database = startup
@@ -53,8 +56,18 @@ pub(crate) async fn begin(
     let watch = group.gate.watch();
     let look = group.gate.look(Lane::Sql);
     let targets_seen = group.targets.version();
+    let passed_through = admitted.passed_through;
+    let who = Arc::new(Who {
+        params: startup.params.clone(),
+        proof: admitted.proof,
+    });
+    if let Proof::Keys(keys) = &who.proof {
+        handle.set_key(keys.verifier().fingerprint());
+    }
+    let through = passed_through.then_some(&mut stream);
+    let first = first_login(&group, &who, through).await;
     let mut client = Leg::new(stream);
-    let server = match first_login(&group, &startup).await {
+    let server = match first {
         Ok(server) => server,
         Err(refusal) => {
             client.queue().extend_from_slice(&refusal);
@@ -102,7 +115,8 @@ pub(crate) async fn begin(
         undoing: false,
         xid: Default::default(),
         last_words: None,
-        startup: Arc::new(startup.params.clone()),
+        who,
+        passed_through,
         eyes: Eyes {
             policy: group.settings.policy,
             shelf: group.catalogs.shelf(&database),
@@ -119,7 +133,11 @@ pub(crate) async fn begin(
 
 /// Logs in on the accepted target; while fenced on the candidate where the target is gone.
 /// The error is what the client is to be told, framed.
-async fn first_login(group: &Arc<Group>, startup: &Startup) -> Result<Server, Vec<u8>> {
+async fn first_login(
+    group: &Arc<Group>,
+    who: &Who,
+    mut through: Option<&mut Stream>,
+) -> Result<Server, Vec<u8>> {
     let started = Instant::now();
     let timeout = group.settings.login_timeout;
     loop {
@@ -128,8 +146,12 @@ async fn first_login(group: &Arc<Group>, startup: &Startup) -> Result<Server, Ve
         let candidate = group.targets.candidate().filter(|_| fenced);
         let mut last = None;
         for target in std::iter::once(accepted).chain(candidate) {
-            let as_whom = login_as(&target, &startup.params, timeout);
-            match login(&target.endpoint, &as_whom).await {
+            let as_whom = login_as(&target, who, timeout);
+            let made = match &mut through {
+                Some(client) => login_through(&target.endpoint, &as_whom, *client).await,
+                None => login(&target.endpoint, &as_whom).await,
+            };
+            match made {
                 Ok(connected) => {
                     group.logins.opened(target.region.as_str(), connected.pid);
                     return Ok(Server::new(connected, target));
@@ -153,18 +175,45 @@ async fn first_login(group: &Arc<Group>, startup: &Startup) -> Result<Server, Ve
                 put(&mut refusal, b'E', &[&said.raw]);
                 return Err(refusal);
             }
+            // The client is in the middle of an exchange with a server that does not go on.
+            LoginError::Timeout { .. } if through.is_some() => {
+                return Err(unreached(&target, waited, &e));
+            }
             LoginError::Server { .. }
             | LoginError::Unreachable { .. }
             | LoginError::Timeout { .. }
                 if waited < group.settings.reach_timeout => {}
-            _ => {
-                let mut report = refuse::unreachable(target.region.as_str(), waited, &chain(&e));
-                report.severity = "FATAL";
-                report.error(&mut refusal);
-                return Err(refusal);
-            }
+            _ => return Err(unreached(&target, waited, &e)),
         }
         tokio::time::sleep(std::time::Duration::from_millis(RETRY_MS)).await;
+    }
+}
+
+fn unreached(target: &Target, waited: std::time::Duration, e: &LoginError) -> Vec<u8> {
+    let mut refusal = Vec::new();
+    let region = target.region.as_str();
+    let mut report = match e {
+        LoginError::NoPassword { .. }
+        | LoginError::NotAllowed { .. }
+        | LoginError::OtherVerifier { .. }
+        | LoginError::Tls { .. }
+        | LoginError::UnsupportedAuth { .. } => refuse::no_login(region, &chain(e)),
+        LoginError::Unreachable { .. }
+        | LoginError::Closed { .. }
+        | LoginError::Timeout { .. }
+        | LoginError::Server { .. }
+        | LoginError::Protocol { .. } => refuse::unreachable(region, waited, &chain(e)),
+    };
+    report.severity = "FATAL";
+    report.error(&mut refusal);
+    refusal
+}
+
+/// What of a startup packet is not spoken here, if anything.
+pub(crate) fn negotiation(out: &mut Vec<u8>, startup: &Startup) {
+    if startup.minor > 0 || !startup.options.is_empty() {
+        let spoken = NegotiateProtocolVersion::new(SPOKEN, startup.options.clone());
+        encode(out, PgWireBackendMessage::NegotiateProtocolVersion(spoken));
     }
 }
 
@@ -177,15 +226,6 @@ impl Session {
             |(name, value): &(String, String)| name == VIRTUAL[0] || value.contains(VIRTUAL[0]);
         let own_wish = startup.params.iter().any(asks);
         let out = self.client.queue();
-        if startup.minor > 0 || !startup.options.is_empty() {
-            encode(
-                out,
-                PgWireBackendMessage::NegotiateProtocolVersion(NegotiateProtocolVersion::new(
-                    SPOKEN,
-                    startup.options.clone(),
-                )),
-            );
-        }
         put(out, b'R', &[&0i32.to_be_bytes()]);
         for (name, value) in &server.params {
             // While fenced the server's own value may be ours (the barrier's); who reads either

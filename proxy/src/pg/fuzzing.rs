@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 
 use futures_util::FutureExt;
 
+use super::auth::initial;
 use super::classify::{Eyes, Policy, Reading, Verdict, judge};
 use super::decide::view;
 use super::frame::{HEADER, head, is_client_tag};
-use super::startup::{Hello, read_hello};
+use super::startup::{Asked, Heard, Hello, read_hello};
 use super::track::{Item, Shape, Track, window};
+use crate::scram::{self, Binding, Server, Verifier};
 
 /// Bytes of a client and of a server in turns. The first byte of each turn says whose it is, the
 /// second how many bytes follow.
@@ -117,12 +119,44 @@ fn weight(track: &Track) -> usize {
 /// A startup packet was taken that names no user, or gave more than it held.
 pub fn startup(data: &[u8]) {
     let mut stream = tokio::io::join(data, tokio::io::sink());
+    let tls = data.first().is_some_and(|b| b % 2 == 1);
+    let mut asked = Asked::default();
     // All bytes are there, so it never waits.
-    let read = read_hello(&mut stream).now_or_never();
-    if let Some(Ok(Hello::Session(startup))) = read {
+    let mut read = || read_hello(&mut stream, &mut asked, tls).now_or_never();
+    let mut heard = read();
+    if matches!(heard, Some(Ok(Heard::Encrypt))) {
+        assert!(tls, "TLS is promised where there is none");
+        heard = read();
+        assert!(!matches!(heard, Some(Ok(Heard::Encrypt))), "TLS twice");
+    }
+    if let Some(Ok(Heard::Hello(Hello::Session(startup)))) = heard {
         let held = startup.params.iter().map(|(n, v)| n.len() + v.len());
         assert!(held.sum::<usize>() <= data.len());
         assert!(startup.param("user").is_some_and(|user| !user.is_empty()));
+    }
+}
+
+/// A client's two SCRAM messages, the second one behind a zero byte; and the same two as a server's.
+///
+/// # Panics
+/// Somebody was let in without the password.
+pub fn scram(data: &[u8]) {
+    let verifier = Verifier::mock(b"fuzzing", "nobody", 4096);
+    let plus = data.first().is_some_and(|b| b % 2 == 1);
+    let binding = if plus {
+        Binding::EndPoint(&[7; 32])
+    } else {
+        Binding::None
+    };
+    let end = data.iter().position(|b| *b == 0).unwrap_or(data.len());
+    let (first, last) = data.split_at(end);
+    let last = last.get(1..).unwrap_or_default();
+    let _ = initial(data);
+    for mechanism in [scram::PLAIN, scram::PLUS] {
+        let begun = Server::first(mechanism.as_bytes(), first, binding, verifier.clone());
+        if let Ok((server, _)) = begun {
+            assert!(!matches!(server.last(last), Ok(Some(_))), "let in");
+        }
     }
 }
 

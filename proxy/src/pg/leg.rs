@@ -11,9 +11,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::frame::{FrameError, head};
+use crate::tls::Stream;
 
 /// One read takes at most this much. Larger reads save system calls on large results; beyond
 /// 64 KiB the socket buffer seldom holds more.
@@ -28,26 +28,28 @@ thread_local! {
 
 /// A socket and its two buffers.
 pub(crate) struct Leg {
-    stream: TcpStream,
+    stream: Stream,
     /// Received and not consumed.
     pub(crate) inbox: Vec<u8>,
     outbox: Vec<u8>,
     written: usize,
+    said_goodbye: bool,
 }
 
 impl Leg {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: Stream) -> Self {
         Self {
             stream,
             inbox: Vec::new(),
             outbox: Vec::new(),
             written: 0,
+            said_goodbye: false,
         }
     }
 
-    /// Bytes wait to be written.
+    /// Bytes wait to be written, here or encrypted already.
     pub(crate) fn backed_up(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.outbox.is_empty() || self.stream.owes()
     }
 
     /// Queues bytes behind what waits already.
@@ -83,7 +85,10 @@ impl Leg {
         self.written = 0;
         self.outbox.clear();
         empty(&mut self.outbox);
-        Poll::Ready(Ok(()))
+        match &self.stream {
+            Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Tls(_) => Pin::new(&mut self.stream).poll_flush(cx),
+        }
     }
 
     /// Writes everything that waits.
@@ -144,8 +149,9 @@ impl Leg {
     }
 
     /// Sends a goodbye without waiting for anything.
-    pub(crate) fn farewell(&self) {
-        let _ = self.stream.try_write(&[b'X', 0, 0, 0, 4]);
+    pub(crate) fn farewell(&mut self) {
+        self.said_goodbye = true;
+        self.stream.try_write(&[b'X', 0, 0, 0, 4]);
     }
 
     /// Closes our direction, with a goodbye unless a message would be torn by it.
@@ -154,7 +160,8 @@ impl Leg {
         cx: &mut Context<'_>,
         torn: bool,
     ) -> Poll<io::Result<()>> {
-        if !torn {
+        // An encrypted end may take several polls.
+        if !torn && !self.said_goodbye {
             self.farewell();
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)
@@ -176,7 +183,7 @@ pub(crate) fn with_scratch<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
 // `poll_read` and not `try_read`: a short read tells tokio that the socket is empty, which saves
 // the second read that would only see EAGAIN.
 fn poll_into(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     cx: &mut Context<'_>,
     scratch: &mut [u8],
 ) -> Poll<io::Result<usize>> {

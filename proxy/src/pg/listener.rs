@@ -12,11 +12,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::begin::begin;
+use super::auth::{Admitted, Denied, Peer, admit};
+use super::begin::{begin, negotiation};
+use super::door::Door;
 use super::message::Report;
+use super::negotiate::{Line, hello};
 use super::refuse;
-use super::startup::{Hello, HelloError, Startup, hello};
+use super::startup::{Hello, HelloError, Startup};
 use crate::group::Group;
+use crate::tls::Stream;
 
 /// After an error of accept (out of file descriptors, mostly) the loop waits this long, so that it
 /// neither spins nor gives up.
@@ -26,7 +30,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 const REST: Duration = Duration::from_secs(5);
 
 /// Serves a listener until `shutdown` turns true, then lets its sessions come to rest.
-pub async fn serve(group: Arc<Group>, listener: TcpListener, mut shutdown: watch::Receiver<bool>) {
+pub async fn serve(
+    group: Arc<Group>,
+    door: Arc<Door>,
+    listener: TcpListener,
+    mut shutdown: watch::Receiver<bool>,
+) {
     loop {
         // Both arms may be dropped at any point: accept and wait_for are cancel safe.
         let accepted = tokio::select! {
@@ -35,7 +44,12 @@ pub async fn serve(group: Arc<Group>, listener: TcpListener, mut shutdown: watch
         };
         match accepted {
             Ok((stream, client)) => {
-                tokio::spawn(connection(Arc::clone(&group), stream, client));
+                tokio::spawn(connection(
+                    Arc::clone(&group),
+                    Arc::clone(&door),
+                    stream,
+                    client,
+                ));
             }
             Err(e) => {
                 tracing::warn!(error = %e, "a connection could not be accepted");
@@ -51,11 +65,15 @@ pub async fn serve(group: Arc<Group>, listener: TcpListener, mut shutdown: watch
     }
 }
 
-async fn connection(group: Arc<Group>, mut stream: TcpStream, client: SocketAddr) {
+async fn connection(group: Arc<Group>, door: Arc<Door>, stream: TcpStream, client: SocketAddr) {
     // Without it small answers would wait for the client's delayed acknowledgements.
     let _ = stream.set_nodelay(true);
-    match hello(&mut stream, group.settings.startup_timeout).await {
-        Ok(Hello::Session(startup)) => session(group, stream, client, startup).await,
+    let mut line = Line {
+        stream: Some(Stream::Plain(stream)),
+        end_point: None,
+    };
+    match hello(&mut line, &door, group.settings.startup_timeout).await {
+        Ok(Hello::Session(startup)) => session(group, door, line, client, startup).await,
         Ok(Hello::Cancel { id, secret }) => {
             // PostgreSQL closes a cancel connection without an answer, whatever the key.
             if let Some(session) = group.sessions.by_key(id, secret) {
@@ -69,13 +87,34 @@ async fn connection(group: Arc<Group>, mut stream: TcpStream, client: SocketAddr
                 .totals
                 .offences
                 .fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(%client, error = %e, "a connection was refused");
-            say(&mut stream, &refuse::offence(&e.to_string())).await;
+            match &e {
+                // The peer is told by an alert at most, so this is where its reason can be read.
+                HelloError::Handshake(_) => {
+                    tracing::info!(%client, error = %e, "a connection was refused");
+                }
+                _ => tracing::debug!(%client, error = %e, "a connection was refused"),
+            }
+            if let Some(stream) = &mut line.stream {
+                say(stream, &refuse::hello(&e)).await;
+            }
         }
     }
 }
 
-async fn session(group: Arc<Group>, mut stream: TcpStream, client: SocketAddr, startup: Startup) {
+async fn session(
+    group: Arc<Group>,
+    door: Arc<Door>,
+    line: Line,
+    client: SocketAddr,
+    startup: Startup,
+) {
+    let Line {
+        stream: Some(mut stream),
+        end_point,
+    } = line
+    else {
+        return;
+    };
     if group.sessions.len() >= group.settings.sessions {
         group
             .sessions
@@ -98,13 +137,73 @@ async fn session(group: Arc<Group>, mut stream: TcpStream, client: SocketAddr, s
         say(&mut stream, &refuse::refused("0A000", message, hint)).await;
         return;
     }
-    if let Some(session) = begin(group, stream, client, startup).await {
+    let Some(admitted) = admitted(&group, &door, &mut stream, end_point, client, &startup).await
+    else {
+        return;
+    };
+    if let Some(session) = begin(group, stream, client, startup, admitted).await {
         Box::pin(session.run()).await;
     }
 }
 
+/// Finds out who it is; `None` when it was refused.
+async fn admitted(
+    group: &Group,
+    door: &Door,
+    stream: &mut Stream,
+    end_point: Option<Arc<[u8]>>,
+    client: SocketAddr,
+    startup: &Startup,
+) -> Option<Admitted> {
+    let certificate = stream.peer_certificate().cloned();
+    let peer = Peer {
+        address: client,
+        end_point: end_point.as_deref(),
+        certificate: certificate.as_deref(),
+    };
+    let within = group.settings.startup_timeout;
+    let found = async {
+        negotiated(stream, startup).await?;
+        admit(door, &group.targets, stream, peer, startup).await
+    };
+    let denied = match tokio::time::timeout(within, found).await {
+        Ok(Ok(admitted)) => return Some(admitted),
+        Ok(Err(denied)) => denied,
+        Err(_) => Denied::Slow(within),
+    };
+    let user = startup.param("user").unwrap_or_default();
+    let totals = &group.sessions.totals;
+    match &denied {
+        Denied::Gone(_) => {}
+        // A flood of these is what the throttle is there for; the log is not to be flooded as well.
+        Denied::Throttled { .. } => {
+            totals.logins_throttled.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(%client, user, error = %denied, "a login was refused");
+        }
+        _ => {
+            totals.logins_denied.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(%client, user, error = %denied, "a login was refused");
+        }
+    }
+    if let Some(report) = denied.report() {
+        say(stream, &report).await;
+    }
+    None
+}
+
+/// Tells a client what of its startup packet is not spoken; it expects that before anything else.
+async fn negotiated(stream: &mut Stream, startup: &Startup) -> std::io::Result<()> {
+    let mut out = Vec::new();
+    negotiation(&mut out, startup);
+    if out.is_empty() {
+        return Ok(());
+    }
+    stream.write_all(&out).await?;
+    stream.flush().await
+}
+
 /// Tells a client why it is not served, and gives it a moment to read it.
-async fn say(stream: &mut TcpStream, report: &Report) {
+async fn say(stream: &mut Stream, report: &Report) {
     let mut out = Vec::new();
     report.error(&mut out);
     let sent = async {

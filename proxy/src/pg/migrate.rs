@@ -90,7 +90,7 @@ impl Session {
         self.ahead = Some(tokio::spawn(prepare(
             Arc::clone(&self.group),
             wanted,
-            Arc::clone(&self.startup),
+            Arc::clone(&self.who),
             State {
                 warm: self.warm(),
                 ..self.state()
@@ -100,7 +100,7 @@ impl Session {
     }
 
     fn drop_ready(&mut self) {
-        if let Some(ready) = self.ready.take() {
+        if let Some(mut ready) = self.ready.take() {
             ready.server.leg.farewell();
             self.group
                 .logins
@@ -191,8 +191,8 @@ impl Session {
             return Ok(ready);
         }
         self.drop_ready();
-        let (group, startup) = (Arc::clone(&self.group), Arc::clone(&self.startup));
-        prepare(group, accepted, startup, self.state(), false).await
+        let (group, who) = (Arc::clone(&self.group), Arc::clone(&self.who));
+        prepare(group, accepted, who, self.state(), false).await
     }
 
     /// Takes over a ready login and lets go of the old one.
@@ -232,7 +232,7 @@ impl Session {
                 parameter(self.client.queue(), name, value);
             }
         }
-        if let Some(old) = old {
+        if let Some(mut old) = old {
             old.leg.farewell();
             self.group
                 .logins
@@ -302,8 +302,8 @@ impl Session {
         let made = match self.ready.take() {
             Some(ready) => Ok(ready),
             None => {
-                let (group, startup) = (Arc::clone(&self.group), Arc::clone(&self.startup));
-                prepare(group, Arc::clone(&accepted), startup, self.state(), false).await
+                let (group, who) = (Arc::clone(&self.group), Arc::clone(&self.who));
+                prepare(group, Arc::clone(&accepted), who, self.state(), false).await
             }
         };
         let result = match made {

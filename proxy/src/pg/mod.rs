@@ -1,16 +1,19 @@
 //! The PostgreSQL front: what it does, message by message, and where it asks the gate.
 //!
-//! `listener` accepts, `startup` reads what a client wants, `begin` logs in upstream, `session` is
+//! `listener` accepts, `startup` reads what a client wants, `negotiate` encrypts, `auth` finds out who
+//! it is by the rules of the listener's `door`, `begin` logs in upstream, `session` is
 //! the loop. `relay` moves the bytes and takes a permit before the first byte of a group;
 //! `track` knows what is in flight. While fenced, `careful` takes groups one by one, `decide` says
 //! what happens to each, `wall` has PostgreSQL refuse what was misjudged. `stock` finds out what a session
 //! has, `replay` logs in elsewhere with it, `migrate` moves the session there, `lost` deals with a peer that is gone. What clients are told is in `refuse`.
 
+pub mod auth;
 mod begin;
 mod careful;
 pub mod catalog;
 pub mod classify;
 mod decide;
+pub mod door;
 mod force;
 mod frame;
 #[cfg(feature = "fuzzing")]
@@ -24,6 +27,7 @@ pub mod listener;
 mod lost;
 mod message;
 mod migrate;
+pub mod negotiate;
 mod orphan;
 mod part;
 mod refuse;

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::message::Report;
+use super::startup::HelloError;
 use crate::gate::Epoch;
 
 /// Who refuses, and with what.
@@ -109,6 +110,16 @@ pub(crate) fn unreachable(region: &str, waited: Duration, why: &str) -> Report {
     }
 }
 
+/// The server was reached and cannot be logged in to in this session's name.
+pub(crate) fn no_login(region: &str, why: &str) -> Report {
+    Report {
+        severity: "FATAL",
+        sqlstate: "28000".into(),
+        message: format!("no login on the server of region \"{region}\": {why}"),
+        ..Report::default()
+    }
+}
+
 /// The transaction the client believes open has failed.
 pub(crate) fn in_failed() -> Report {
     Report {
@@ -178,6 +189,18 @@ pub(crate) fn offence(what: &str) -> Report {
         sqlstate: "08P01".into(),
         message: format!("protocol violation: {what}"),
         ..Report::default()
+    }
+}
+
+/// A connection is refused for how it begins.
+pub(crate) fn hello(e: &HelloError) -> Report {
+    match e {
+        HelloError::MustEncrypt => refused(
+            "28000",
+            e.to_string(),
+            Some("Use sslmode=require, or better verify-full with its CA.".to_owned()),
+        ),
+        _ => offence(&e.to_string()),
     }
 }
 

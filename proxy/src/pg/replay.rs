@@ -17,7 +17,7 @@ use super::server::Server;
 use super::track::{Prepared, set_config};
 use crate::group::Group;
 use crate::upstream::Target;
-use crate::upstream::wire::{Login, LoginError, login};
+use crate::upstream::wire::{Login, LoginError, Proof, login};
 
 /// Reported parameters that the client can change without a SET statement of its own (set_config,
 /// a function): carried over by value.
@@ -108,22 +108,47 @@ pub(crate) struct State {
 /// A statement of this name is there already: it was taken the first time.
 const DUPLICATE: &str = "42P05";
 
-/// How a session logs in: the client's parameters, and our user where the target names one.
-pub(crate) fn login_as(target: &Target, startup: &[(String, String)], timeout: Duration) -> Login {
-    let mut params = startup.to_vec();
+/// Who a session's client is.
+#[derive(Debug)]
+pub(crate) struct Who {
+    /// Its startup parameters, as they are sent upstream.
+    pub(crate) params: Vec<(String, String)>,
+    /// What its own login left behind.
+    pub(crate) proof: Proof,
+}
+
+impl Who {
+    fn param(&self, name: &str) -> Option<&str> {
+        let found = self.params.iter().find(|(n, _)| n == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// How a session logs in: the client's parameters, and our user where the target names one. A
+/// password that is configured for the server goes before what the client's login left.
+pub(crate) fn login_as(target: &Target, who: &Who, timeout: Duration) -> Login {
+    let mut params = who.params.clone();
+    let client = who.param("user").unwrap_or_default();
+    // The database of a client that names none is its user's; that must not change.
+    let database = who.param("database").filter(|d| !d.is_empty());
+    let database = database.unwrap_or(client);
     if let Some(user) = &target.user {
-        // The database of a client that names none is its user's; that must not change.
-        if !params.iter().any(|(n, _)| n == "database")
-            && let Some((_, client)) = params.iter().find(|(n, _)| n == "user").cloned()
-        {
-            params.push(("database".into(), client));
+        if who.param("database").is_none() {
+            params.push(("database".into(), database.to_owned()));
         }
         params.retain(|(n, _)| n != "user");
         params.insert(0, ("user".into(), user.clone()));
     }
+    let configured = target.password_for(database, client);
+    let proof = match configured {
+        Some(password) => Proof::Password(password),
+        // The client's own is no use for another user.
+        None if target.user.is_some() => Proof::None,
+        None => who.proof.clone(),
+    };
     Login {
         params,
-        password: target.password.clone(),
+        proof,
         timeout,
     }
 }
@@ -132,7 +157,7 @@ pub(crate) fn login_as(target: &Target, startup: &[(String, String)], timeout: D
 pub(crate) async fn prepare(
     group: Arc<Group>,
     target: Arc<Target>,
-    startup: Arc<Vec<(String, String)>>,
+    who: Arc<Who>,
     state: State,
     bounded: bool,
 ) -> Result<Ready, MoveError> {
@@ -147,7 +172,7 @@ pub(crate) async fn prepare(
     } else {
         None
     };
-    let as_whom = login_as(&target, &startup, group.settings.login_timeout);
+    let as_whom = login_as(&target, &who, group.settings.login_timeout);
     let connected = login(&target.endpoint, &as_whom).await.inspect_err(|_| {
         group
             .sessions

@@ -19,7 +19,7 @@ use super::message::Report;
 use super::orphan::Orphan;
 use super::refuse;
 use super::relay::Turn;
-use super::replay::{MoveError, Ready};
+use super::replay::{MoveError, Ready, Who};
 use super::server::Server;
 use super::track::{Track, Tx};
 use super::wall::Wall;
@@ -64,8 +64,10 @@ pub(crate) struct Session {
     pub(crate) eyes: Eyes,
     pub(crate) handle: SessionGuard,
     pub(crate) watch: Watch,
-    /// Startup parameters of the client, as they are sent upstream.
-    pub(crate) startup: Arc<Vec<(String, String)>>,
+    /// Who the client is, as it is told to servers.
+    pub(crate) who: Arc<Who>,
+    /// Client and server settled the login between them: nobody can log in again in its stead.
+    pub(crate) passed_through: bool,
     pub(crate) client: Leg,
     pub(crate) server: Option<Server>,
     pub(crate) track: Track,
@@ -365,7 +367,7 @@ impl Session {
         if let Some(ahead) = self.ahead.take() {
             ahead.abort();
         }
-        for server in self
+        for mut server in self
             .server
             .take()
             .into_iter()

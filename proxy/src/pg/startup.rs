@@ -1,14 +1,13 @@
 //! What a client says before its first statement: SSL and GSS requests, cancel, startup packet.
 //!
 //! Each request is allowed once and in PostgreSQL's order; lengths are checked before anything is
-//! read. (PostgreSQL 18, 54.2.1 "Start-up" and 54.7.)
+//! read, and nothing is read beyond a message. Who encrypts the connection is `negotiate`.
+//! (PostgreSQL 18, 54.2.1 "Start-up" and 54.7.)
 
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use super::frame::cstr;
 
@@ -20,7 +19,7 @@ const GSSENC: u32 = 80_877_104;
 const MAX_STARTUP: u32 = 10_000;
 
 /// First byte of a TLS record: the client speaks TLS without having asked.
-const TLS_HANDSHAKE: u8 = 0x16;
+pub(super) const TLS_HANDSHAKE: u8 = 0x16;
 
 /// What a connection turned out to be.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,6 +64,16 @@ pub(crate) enum HelloError {
     Length(u32),
     #[error("this looks like TLS; this listener speaks plain text (sslmode=disable or prefer)")]
     Tls,
+    #[error("this looks like TLS, after the request for it was settled or before it was answered")]
+    TlsLate,
+    #[error("TLS without a request for it has to name the protocol (ALPN \"postgresql\")")]
+    NoAlpn,
+    #[error("plain bytes were sent behind the request for TLS and before it was answered")]
+    Early,
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(std::io::Error),
+    #[error("this listener takes encrypted connections only")]
+    MustEncrypt,
     #[error("{0} was asked for twice")]
     Twice(&'static str),
     #[error("protocol version {0}.{1} is not spoken; 3.x is")]
@@ -73,25 +82,42 @@ pub(crate) enum HelloError {
     Malformed(&'static str),
 }
 
-/// Reads what the client wants, answering SSL and GSS requests with "no".
-pub(crate) async fn hello(stream: &mut TcpStream, within: Duration) -> Result<Hello, HelloError> {
-    timeout(within, read_hello(stream))
-        .await
-        .unwrap_or(Err(HelloError::Slow(within)))
+/// What was asked for on a connection so far.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(super) ssl: bool,
+    gss: bool,
 }
 
-pub(crate) async fn read_hello<S>(stream: &mut S) -> Result<Hello, HelloError>
+/// What a client says up to the point where somebody else has to act.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Hello(Hello),
+    /// It asks for TLS, and there is TLS; nothing is answered yet.
+    Encrypt,
+}
+
+/// Reads what the client wants, answering "no" to GSS requests, and to those for TLS where
+/// there is none to have.
+pub(crate) async fn read_hello<S>(
+    stream: &mut S,
+    asked: &mut Asked,
+    tls: bool,
+) -> Result<Heard, HelloError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut ssl, mut gss) = (false, false);
     loop {
         let mut length = [0; 4];
         if stream.read(length.get_mut(..1).unwrap_or_default()).await? == 0 {
-            return Ok(Hello::Nothing);
+            return Ok(Heard::Hello(Hello::Nothing));
         }
         if length.first() == Some(&TLS_HANDSHAKE) {
-            return Err(HelloError::Tls);
+            return Err(if tls || asked.ssl {
+                HelloError::TlsLate
+            } else {
+                HelloError::Tls
+            });
         }
         stream
             .read_exact(length.get_mut(1..).unwrap_or_default())
@@ -106,15 +132,20 @@ where
             .split_first_chunk::<4>()
             .ok_or(HelloError::Length(length))?;
         match u32::from_be_bytes(*code) {
-            SSL if ssl => return Err(HelloError::Twice("SSL")),
-            GSSENC if gss => return Err(HelloError::Twice("GSS encryption")),
-            code @ (SSL | GSSENC) => {
-                ssl |= code == SSL;
-                gss |= code == GSSENC;
-                stream.write_all(b"N").await?;
+            SSL if asked.ssl => return Err(HelloError::Twice("SSL")),
+            GSSENC if asked.gss => return Err(HelloError::Twice("GSS encryption")),
+            SSL if tls => {
+                asked.ssl = true;
+                return Ok(Heard::Encrypt);
             }
-            CANCEL => return cancel(body),
-            version => return startup(version, body).map(Hello::Session),
+            code @ (SSL | GSSENC) => {
+                asked.ssl |= code == SSL;
+                asked.gss |= code == GSSENC;
+                stream.write_all(b"N").await?;
+                stream.flush().await?;
+            }
+            CANCEL => return cancel(body).map(Heard::Hello),
+            version => return startup(version, body).map(Hello::Session).map(Heard::Hello),
         }
     }
 }

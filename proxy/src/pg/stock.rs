@@ -63,7 +63,7 @@ impl Session {
                 told.has_sequence_values();
             }
         }
-        let startup = self.startup.iter().find(|(name, _)| name == "user");
+        let startup = self.who.params.iter().find(|(name, _)| name == "user");
         let login = self.server.as_ref().and_then(|s| s.target.user.clone());
         let login = login.or_else(|| startup.map(|(_, user)| user.clone()));
         let asked = Asked {
@@ -80,12 +80,20 @@ impl Session {
             kind: "prepared_statement",
             reason,
         });
-        self.track.sets.pins().chain(statements).collect()
+        let login = self.passed_through.then(|| Pin {
+            kind: "passthrough",
+            reason: "its login was settled between client and server (auth = \"passthrough\")"
+                .into(),
+        });
+        let all = login.into_iter().chain(self.track.sets.pins());
+        all.chain(statements).collect()
     }
 
     /// It cannot be moved, as far as is known.
     pub(crate) fn pinned(&self) -> bool {
-        self.track.statements.pin().is_some() || self.track.sets.pins().next().is_some()
+        self.passed_through
+            || self.track.statements.pin().is_some()
+            || self.track.sets.pins().next().is_some()
     }
 
     /// What would be replayed, in words.

@@ -101,6 +101,8 @@ pub struct SessionView {
     pub permitted: bool,
     /// Wall two stands.
     pub walled: bool,
+    /// Which verifier its login upstream needs, where it logs in with a recovered key.
+    pub key: Option<u64>,
     /// How it would move, as far as is known.
     pub moves: Moves,
     /// It has been asked for that, and could not answer: it is in a transaction, or busy.
@@ -134,6 +136,8 @@ pub struct SessionHandle {
     since_ms: AtomicU64,
     permitted: AtomicBool,
     walled: AtomicBool,
+    /// 0: it logs in without a recovered key.
+    key: AtomicU64,
     ready_for: AtomicU64,
     cancel: AtomicBool,
     end: AtomicBool,
@@ -189,6 +193,11 @@ impl SessionHandle {
     /// Says whether a permit is held.
     pub fn set_permitted(&self, held: bool) {
         self.permitted.store(held, Ordering::Relaxed);
+    }
+
+    /// Says which verifier its logins need.
+    pub fn set_key(&self, key: u64) {
+        self.key.store(key, Ordering::Relaxed);
     }
 
     /// Says whether wall two stands. SeqCst: the barrier reads it right after the session wrote it
@@ -307,6 +316,7 @@ impl SessionHandle {
             since: self.born.elapsed().saturating_sub(since),
             permitted: self.permitted.load(Ordering::Relaxed),
             walled: self.walled.load(Ordering::Relaxed),
+            key: Some(self.key.load(Ordering::Relaxed)).filter(|key| *key != 0),
             moves: told.moves.clone(),
             unanswered: self.rounds.open(),
             digest: told.digest.clone(),
@@ -347,6 +357,10 @@ pub struct SessionTotals {
     pub fenced: AtomicU64,
     /// Logins upstream that failed.
     pub login_failures: AtomicU64,
+    /// Clients that could not show who they are, or may not log in.
+    pub logins_denied: AtomicU64,
+    /// Clients that were not looked at after too many failed logins.
+    pub logins_throttled: AtomicU64,
     /// Answers 25006 from a server that we took to be read-write.
     pub unexpected_read_only: AtomicU64,
     /// The longest that a session waited for another server and could not even read, microseconds;
@@ -414,6 +428,7 @@ impl Sessions {
             since_ms: AtomicU64::new(0),
             permitted: AtomicBool::new(false),
             walled: AtomicBool::new(false),
+            key: AtomicU64::new(0),
             ready_for: AtomicU64::new(0),
             cancel: AtomicBool::new(false),
             end: AtomicBool::new(false),

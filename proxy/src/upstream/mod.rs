@@ -8,6 +8,7 @@
 
 mod error;
 mod history;
+mod link;
 mod privilege;
 mod probe;
 mod repoint;
@@ -20,6 +21,7 @@ pub mod wire;
 
 pub use error::{BadLsn, BadTimeline, Mismatch, RepointError, UnknownRegion};
 pub use history::History;
+pub use link::{Link, Methods, Security};
 pub use privilege::{Need, missing_grants};
 pub use probe::{Observation, Prepared, ReadOnlyDefault, Replica, Role, ServerTime, probe};
 pub(crate) use probe::{PREPARED, prepared as read_prepared};

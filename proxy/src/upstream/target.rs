@@ -7,8 +7,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::wire::Secret;
-use super::{Lsn, Timeline};
+use writefence_config::{Password, Secret};
+
+use super::{Link, Lsn, Timeline};
 
 /// The name of a region, as configured. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,24 +33,45 @@ impl fmt::Display for Region {
     }
 }
 
-/// Where a server listens: a host name or address, and a TCP port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Where a server listens: a host name or address, and a TCP port; and how it is spoken to there,
+/// which is no part of what it is.
+#[derive(Clone, Debug)]
 pub struct Endpoint {
     /// Host name, IPv4 address, or IPv6 address without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// TLS and passwords.
+    pub link: Arc<Link>,
 }
 
 impl Endpoint {
-    /// Names a server's listening address.
+    /// Names a server's listening address, spoken to in plain text with SCRAM only.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self {
             host: host.into(),
             port,
+            link: Arc::default(),
+        }
+    }
+
+    /// The same address, spoken to in this way.
+    #[must_use]
+    pub fn over(self, link: Link) -> Self {
+        Self {
+            link: Arc::new(link),
+            ..self
         }
     }
 }
+
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        self.host == other.host && self.port == other.port
+    }
+}
+
+impl Eq for Endpoint {}
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,11 +134,24 @@ pub struct Target {
     pub endpoint: Endpoint,
     /// Upstream user that replaces the client's own; `None` passes the client's name on.
     pub user: Option<String>,
-    /// Password for that user.
-    pub password: Option<Secret<String>>,
+    /// Passwords: that user's, or those of the sessions' own users.
+    pub passwords: Password,
     /// The identity under which it was accepted as primary; `None` until the first check.
     pub identity: Option<Identity>,
     /// Changes exactly when sessions must be logged in anew: a session whose own serial differs
     /// from the accepted target's is on the wrong server.
     pub serial: u64,
+}
+
+impl Target {
+    /// The password that is configured for a login of this user, who is replaced by the target's own
+    /// where it has one. A password from the environment is that of the target's own user only.
+    pub fn password_for(&self, database: &str, user: &str) -> Option<Secret<String>> {
+        let Endpoint { host, port, .. } = &self.endpoint;
+        match (&self.user, &self.passwords) {
+            (Some(own), passwords) => passwords.lookup(host, *port, database, own),
+            (None, Password::File(file)) => file.lookup(host, *port, database, user),
+            (None, Password::Value(_) | Password::None) => None,
+        }
+    }
 }

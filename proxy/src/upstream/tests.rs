@@ -30,7 +30,7 @@ fn target(name: &str) -> Target {
         region: Region::new(name),
         endpoint: Endpoint::new(name, 5432),
         user: None,
-        password: None,
+        passwords: writefence_config::Password::None,
         identity: None,
         serial: 0,
     }

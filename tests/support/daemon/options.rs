@@ -30,6 +30,10 @@ pub struct DaemonOptions {
     pub budget: String,
     /// Login of the daemon's own observer.
     pub observer: String,
+    /// TOML of each region, beside its address.
+    pub region: String,
+    /// TOML of the listener, beside its address.
+    pub listen: String,
     /// TOML that is appended.
     pub extra: String,
 }
@@ -57,6 +61,8 @@ impl DaemonOptions {
             deadline: "8s".to_owned(),
             budget: "15s".to_owned(),
             observer: SUPERUSER.to_owned(),
+            region: String::new(),
+            listen: "auth = \"trust\"".to_owned(),
             extra: String::new(),
         }
     }
@@ -73,6 +79,8 @@ impl DaemonOptions {
             deadline,
             budget,
             observer,
+            region,
+            listen,
             extra,
             ..
         } = self;
@@ -82,7 +90,7 @@ impl DaemonOptions {
             // Writing to a string does not fail.
             let _ = write!(
                 regions,
-                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n"
+                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{region}\n"
             );
             if let Some((_, http)) = self.http.iter().find(|(region, _)| region == name) {
                 let _ = writeln!(regions, "http = \"http://127.0.0.1:{http}\"");
@@ -100,7 +108,7 @@ primary = "{primary}"
 [[group.main.listen]]
 kind = "postgres"
 address = "127.0.0.1:{port}"
-auth = "trust"
+{listen}
 
 [group.main.observer]
 user = "{observer}"

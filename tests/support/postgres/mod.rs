@@ -70,9 +70,10 @@ impl Cluster {
         cluster
             .programs
             .write(&config, &(base + &settings::text(options)))?;
-        cluster
-            .programs
-            .write(&cluster.data.join("pg_hba.conf"), settings::HBA)?;
+        cluster.programs.write(
+            &cluster.data.join("pg_hba.conf"),
+            &(options.hba.clone() + settings::HBA),
+        )?;
         cluster.start().await?;
         Ok(cluster)
     }
@@ -105,6 +106,25 @@ impl Cluster {
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// A program of the same installation, or of the machine's, as the server's account; libpq's
+    /// own are not part of every installation.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Command {
+        if self.programs.has(name) {
+            return self.command(name);
+        }
+        let own = self.command(name);
+        let mut command = Command::new(name);
+        command.current_dir("/").env("LC_ALL", "C");
+        for (key, value) in own.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        command
     }
 
     /// The server's log.

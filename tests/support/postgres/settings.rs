@@ -11,6 +11,8 @@ pub struct Options {
     pub fsync: bool,
     /// Further settings, as on the command line: these can't be changed by `ALTER SYSTEM`.
     pub settings: Vec<(String, String)>,
+    /// Lines of `pg_hba.conf` that come before those that let everybody in.
+    pub hba: String,
 }
 
 /// Login of the cluster's owner.

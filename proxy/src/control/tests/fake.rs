@@ -35,7 +35,7 @@ const SYSTEM: u64 = 42;
 fn nobody(_: &Target, _: &str) -> Login {
     Login {
         params: Vec::new(),
-        password: None,
+        proof: Default::default(),
         timeout: Duration::ZERO,
     }
 }
@@ -334,6 +334,10 @@ impl Servers for Fake {
         })
     }
 
+    fn verifiers<'a>(&'a self, _: &'a Region) -> Work<'a, Vec<(String, String)>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn prepared<'a>(&'a self, _: &'a Region) -> Work<'a, Vec<Prepared>> {
         Box::pin(async { Ok(Vec::new()) })
     }
@@ -357,7 +361,7 @@ fn target(region: &str) -> Target {
         region: Region::new(region),
         endpoint: endpoint(region),
         user: None,
-        password: None,
+        passwords: writefence_config::Password::None,
         identity: None,
         serial: 0,
     }

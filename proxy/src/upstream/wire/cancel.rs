@@ -29,8 +29,10 @@ pub async fn cancel(
     let request = request(pid, secret)?;
     let deadline = Instant::now() + timeout;
     let exchange = async {
-        let mut stream = socket::connect(endpoint, deadline).await?;
+        let stream = socket::connect(endpoint, deadline).await?;
+        let mut stream = socket::secure(stream, endpoint).await?;
         stream.write_all(&request).await?;
+        stream.flush().await?;
         let mut answer = [0; 64];
         // A server says nothing to a cancel request; anything it may send is read and dropped, so
         // that closing does not reset the connection before the request was read.

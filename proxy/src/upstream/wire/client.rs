@@ -9,14 +9,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use postgres_protocol::message::frontend;
-use tokio::io::{AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{LoginError, ProtocolFault, QueryError, ServerError};
 use super::frame::{Budget, FrameError, read_frame};
 use super::login::{Login, login, parse_parameter};
 use super::rows::{Row, Rows, parse_row};
+use crate::tls::Stream;
 use crate::upstream::Endpoint;
 
 /// The most that one call may receive, in bytes. The largest honest answer is pg_stat_activity of
@@ -27,7 +27,7 @@ const MAX_ANSWER: usize = 64 << 20;
 #[derive(Debug)]
 pub struct Client {
     endpoint: Endpoint,
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Stream>,
     pid: i32,
     secret: Vec<u8>,
     params: Vec<(String, String)>,
@@ -86,14 +86,8 @@ impl Client {
 
     /// Whether the server has said nothing since its last answer, not even goodbye. Asks the socket
     /// only, so a server that is gone without a word is quiet too.
-    pub fn is_quiet(&self) -> bool {
-        self.stream.buffer().is_empty()
-            && self
-                .stream
-                .get_ref()
-                .peek(&mut [0])
-                .now_or_never()
-                .is_none()
+    pub fn is_quiet(&mut self) -> bool {
+        self.stream.fill_buf().now_or_never().is_none()
     }
 
     /// The last value the server reported for a parameter.
@@ -176,7 +170,10 @@ impl Client {
     }
 
     async fn exchange(&mut self, mut out: BytesMut, n: usize) -> Result<Vec<Answer>, QueryError> {
-        let sent = self.stream.write_all_buf(&mut out).await;
+        let sent = match self.stream.write_all_buf(&mut out).await {
+            Ok(()) => self.stream.flush().await,
+            failed => failed,
+        };
         sent.map_err(|source| QueryError::Closed {
             endpoint: self.endpoint.clone(),
             source,

@@ -99,6 +99,9 @@ pub enum ProtocolFault {
     /// The server failed to prove that it knows the password, or broke the exchange.
     #[error("the SCRAM exchange failed")]
     Scram(#[source] io::Error),
+    /// The client of a login that is passed through is gone or answers something else.
+    #[error("the client does not go on with the login")]
+    Client(#[source] io::Error),
     /// A parameter with a zero byte cannot be sent.
     #[error("a startup parameter, password or query contains a zero byte")]
     ZeroByte,
@@ -155,6 +158,32 @@ pub enum LoginError {
         /// The method it asked for.
         method: &'static str,
     },
+    /// The server asks for a use of the password that is not allowed.
+    #[error("{endpoint} asks for the password by {method}, which password_methods does not allow")]
+    NotAllowed {
+        /// Who was asked.
+        endpoint: Endpoint,
+        /// The method it asked for.
+        method: &'static str,
+    },
+    /// The client's key does not fit this server.
+    #[error(
+        "{endpoint} keeps this user's password with another salt or other iterations than the one \
+         that the client logged in with, so its key is of no use there; a password in users_file \
+         or in the region's passfile would be"
+    )]
+    OtherVerifier {
+        /// Who was asked.
+        endpoint: Endpoint,
+    },
+    /// The encrypted connection could not be made.
+    #[error("no encrypted connection to {endpoint}")]
+    Tls {
+        /// Who was asked.
+        endpoint: Endpoint,
+        /// What the library or the system said.
+        source: io::Error,
+    },
     /// The server wants a method that is not spoken here.
     #[error("{endpoint} asks for {method}; trust, password, md5 and scram-sha-256 are accepted")]
     UnsupportedAuth {
@@ -175,6 +204,9 @@ impl LoginError {
             | Self::Timeout { .. }
             | Self::Protocol { .. }
             | Self::NoPassword { .. }
+            | Self::NotAllowed { .. }
+            | Self::OtherVerifier { .. }
+            | Self::Tls { .. }
             | Self::UnsupportedAuth { .. } => None,
         }
     }

@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::frontend;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::auth::{Auth, AuthError};
+use super::auth::{self, Auth, AuthError};
 use super::error::{LoginError, ProtocolFault, ServerError};
 use super::frame::{Budget, Frame, FrameError, read_frame};
+use super::proof::Proof;
 use super::socket;
+use super::through::Through;
+use crate::tls::Stream;
 use crate::upstream::Endpoint;
-use writefence_config::Secret;
 
 /// The most a server may send until ReadyForQuery, in bytes. Real greetings are below 2 KiB;
 /// login event triggers may add notices. Beyond this the peer is broken or hostile.
@@ -30,8 +31,8 @@ pub struct Login {
     /// Startup parameters in order: user (required), database, options, application_name,
     /// replication and so on.
     pub params: Vec<(String, String)>,
-    /// Used when the server asks for one.
-    pub password: Option<Secret<String>>,
+    /// Shown when the server asks for it.
+    pub proof: Proof,
     /// For the whole of it: name resolution, connection, login.
     pub timeout: Duration,
 }
@@ -49,8 +50,8 @@ impl Login {
 /// A connection right after ReadyForQuery.
 #[derive(Debug)]
 pub struct Connected {
-    /// The socket; the next byte read from it belongs to whatever comes next.
-    pub stream: TcpStream,
+    /// The connection; the next byte read from it belongs to whatever comes next.
+    pub stream: Stream,
     /// The backend's process id; 0 if the server sent no key.
     pub pid: i32,
     /// The key for cancel requests, 4 bytes in protocol 3.0; empty if the server sent none.
@@ -66,6 +67,32 @@ pub struct Connected {
 /// # Errors
 /// See [`LoginError`]; after any of them the connection is closed.
 pub async fn login(endpoint: &Endpoint, login: &Login) -> Result<Connected, LoginError> {
+    log_in::<Stream>(endpoint, login, None).await
+}
+
+/// Logs in as a client that settles it with the server itself; AuthenticationOk is not told to it.
+///
+/// # Errors
+/// As [`login`]; the client has then seen a part of the exchange.
+pub async fn login_through<S>(
+    endpoint: &Endpoint,
+    login: &Login,
+    client: &mut S,
+) -> Result<Connected, LoginError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    log_in(endpoint, login, Some(Through::new(client))).await
+}
+
+async fn log_in<S>(
+    endpoint: &Endpoint,
+    login: &Login,
+    through: Option<Through<'_, S>>,
+) -> Result<Connected, LoginError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let deadline = Instant::now() + login.timeout;
     let timeout = || LoginError::Timeout {
         endpoint: endpoint.clone(),
@@ -82,27 +109,50 @@ pub async fn login(endpoint: &Endpoint, login: &Login) -> Result<Connected, Logi
                 source,
             }
         })?;
-    let greeting = Greeting {
-        endpoint,
-        login,
-        auth: Auth::Start,
-        out: BytesMut::new(),
+    let exchange = async {
+        let stream = socket::secure(stream, endpoint).await;
+        let stream = stream.map_err(|source| insecure(endpoint, source))?;
+        let greeting = Greeting {
+            endpoint,
+            login,
+            auth: Auth::Start,
+            through,
+            encrypted: stream.is_tls(),
+            end_point: stream.peer_end_point(),
+            out: BytesMut::new(),
+        };
+        greeting.run(stream).await
     };
-    timeout_at(deadline, greeting.run(stream))
+    timeout_at(deadline, exchange)
         .await
         .unwrap_or_else(|_| Err(timeout()))
 }
 
+/// A refusal of either side stays one; a server that goes away in the middle is only gone.
+fn insecure(endpoint: &Endpoint, source: io::Error) -> LoginError {
+    let endpoint = endpoint.clone();
+    match source.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => {
+            LoginError::Tls { endpoint, source }
+        }
+        _ => LoginError::Closed { endpoint, source },
+    }
+}
+
 /// The exchange in progress.
-struct Greeting<'a> {
+struct Greeting<'a, S> {
     endpoint: &'a Endpoint,
     login: &'a Login,
     auth: Auth,
+    /// The client that answers in our stead.
+    through: Option<Through<'a, S>>,
+    encrypted: bool,
+    end_point: Option<Vec<u8>>,
     out: BytesMut,
 }
 
-impl Greeting<'_> {
-    async fn run(mut self, stream: TcpStream) -> Result<Connected, LoginError> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Greeting<'_, S> {
+    async fn run(mut self, stream: Stream) -> Result<Connected, LoginError> {
         let mut connected = Connected {
             stream,
             pid: 0,
@@ -122,21 +172,39 @@ impl Greeting<'_> {
             if !self.out.is_empty() {
                 let sent = connected.stream.write_all_buf(&mut self.out).await;
                 sent.map_err(|source| self.closed(source))?;
+                let sent = connected.stream.flush().await;
+                sent.map_err(|source| self.closed(source))?;
             }
             let frame = read_frame(&mut connected.stream, &mut budget).await;
             let frame = frame.map_err(|error| match error {
                 FrameError::Io(source) => self.closed(source),
                 FrameError::Fault(fault) => self.fault(fault),
             })?;
-            if frame.tag == b'Z' && self.auth.is_done() {
+            if frame.tag == b'Z' && self.is_in() {
                 return Ok(connected);
+            }
+            if frame.tag == b'R'
+                && !self.is_in()
+                && let Some(through) = &mut self.through
+            {
+                let step = through.step(&frame.body, self.encrypted, &mut self.out);
+                step.await.map_err(|error| self.failed(error))?;
+                continue;
             }
             self = self.take(frame, &mut connected)?;
         }
     }
 
+    /// Whether the server has let us in.
+    fn is_in(&self) -> bool {
+        match &self.through {
+            Some(through) => through.is_done(),
+            None => self.auth.is_done(),
+        }
+    }
+
     fn take(self, frame: Frame, connected: &mut Connected) -> Result<Self, LoginError> {
-        match (frame.tag, self.auth.is_done()) {
+        match (frame.tag, self.is_in()) {
             (b'R', false) => return self.authenticate(frame.body),
             (b'E', _) => return Err(self.refused(frame.body)),
             (b'N', _) => connected.notices.push(frame.body),
@@ -159,23 +227,27 @@ impl Greeting<'_> {
     }
 
     fn authenticate(mut self, body: Bytes) -> Result<Self, LoginError> {
-        let user = self.login.param("user").unwrap_or_default();
-        let password = self
-            .login
-            .password
-            .as_ref()
-            .map(|secret| secret.expose().as_str());
+        let asked = auth::Login {
+            user: self.login.param("user").unwrap_or_default(),
+            proof: &self.login.proof,
+            methods: self.endpoint.link.methods,
+            encrypted: self.encrypted,
+            end_point: self.end_point.as_deref(),
+        };
+        let auth = std::mem::replace(&mut self.auth, Auth::Start);
+        let step = auth.step(body, &asked, &mut self.out);
+        self.auth = step.map_err(|error| self.failed(error))?;
+        Ok(self)
+    }
+
+    fn failed(&self, error: AuthError) -> LoginError {
         let endpoint = self.endpoint.clone();
-        match self.auth.step(body, user, password, &mut self.out) {
-            Ok(auth) => {
-                self.auth = auth;
-                Ok(self)
-            }
-            Err(AuthError::NoPassword(method)) => Err(LoginError::NoPassword { endpoint, method }),
-            Err(AuthError::Unsupported(method)) => {
-                Err(LoginError::UnsupportedAuth { endpoint, method })
-            }
-            Err(AuthError::Fault(source)) => Err(LoginError::Protocol { endpoint, source }),
+        match error {
+            AuthError::NoPassword(method) => LoginError::NoPassword { endpoint, method },
+            AuthError::NotAllowed(method) => LoginError::NotAllowed { endpoint, method },
+            AuthError::OtherVerifier => LoginError::OtherVerifier { endpoint },
+            AuthError::Unsupported(method) => LoginError::UnsupportedAuth { endpoint, method },
+            AuthError::Fault(source) => LoginError::Protocol { endpoint, source },
         }
     }
 

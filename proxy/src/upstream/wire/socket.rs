@@ -1,4 +1,4 @@
-//! Opening a TCP connection upstream: resolve, connect, set the options every upstream socket has.
+//! Opening a connection upstream: resolve, connect, set the options every upstream socket has, TLS.
 //!
 //! All addresses of a name are tried in the resolver's order; each gets an equal share of the time
 //! that is left, so that one black-holed address (often the IPv6 one) cannot use up the deadline.
@@ -7,10 +7,12 @@ use std::io;
 use std::time::Duration;
 
 use rustix::net::sockopt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::upstream::Endpoint;
+use crate::tls::Stream;
+use crate::upstream::{Endpoint, Security};
 
 /// Silence after which the kernel asks whether the peer is still there. Shorter costs packets on
 /// thousands of idle sessions; longer leaves a vanished server unnoticed.
@@ -44,6 +46,28 @@ pub(super) async fn connect(endpoint: &Endpoint, deadline: Instant) -> io::Resul
         }
     }
     Err(failure)
+}
+
+/// SSLRequest: the length, and the code that stands where a protocol version would.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
+/// Makes the connection what the endpoint's configuration asks for. Exactly one byte is read before
+/// the handshake, so nothing that was sent in plain text can pass for encrypted.
+pub(super) async fn secure(mut stream: TcpStream, endpoint: &Endpoint) -> io::Result<Stream> {
+    let (tls, must) = match &endpoint.link.security {
+        Security::Plain => return Ok(Stream::Plain(stream)),
+        Security::Prefer(tls) => (tls, false),
+        Security::Require(tls) => (tls, true),
+    };
+    stream.write_all(&SSL_REQUEST).await?;
+    let refused = |what| Err(io::Error::new(io::ErrorKind::Unsupported, what));
+    match stream.read_u8().await? {
+        b'S' => tls.connect(stream, &endpoint.host).await,
+        b'N' if must => refused("the server does not speak TLS, and tls.mode asks for it"),
+        b'N' => Ok(Stream::Plain(stream)),
+        // An error in plain text may be anybody's, so it is not repeated.
+        _ => refused("the server does not answer the request for TLS as PostgreSQL does"),
+    }
 }
 
 fn prepare(stream: TcpStream) -> io::Result<TcpStream> {

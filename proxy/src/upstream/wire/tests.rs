@@ -22,7 +22,7 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 fn how() -> Login {
     Login {
         params: vec![("user".into(), "u".into())],
-        password: None,
+        proof: Proof::None,
         timeout: Duration::from_secs(5),
     }
 }
