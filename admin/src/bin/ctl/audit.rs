@@ -45,12 +45,20 @@ enum What {
         #[arg(long, value_name = "PATH")]
         dir: PathBuf,
         /// The public key, as `audit key` prints it; without it signatures are not checked
+        // Under the name of the option for --url, which a check of files has no use for.
         #[arg(long, value_name = "KEY")]
-        key: Option<String>,
+        key: Option<PathBuf>,
         /// A file with a checkpoint that was kept elsewhere
         #[arg(long, value_name = "FILE")]
         checkpoint: Vec<PathBuf>,
     },
+}
+
+impl Args {
+    /// Only files are read, so that no option of the connection counts.
+    pub(crate) const fn is_offline(&self) -> bool {
+        matches!(self.what, What::Verify { .. })
+    }
 }
 
 /// What `show --json` prints.
@@ -81,7 +89,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<Exit, ApiError>
             dir,
             key,
             checkpoint,
-        } => verify(context, &dir, key, &checkpoint),
+        } => verify(context, &dir, key.as_deref(), &checkpoint),
     }
 }
 
@@ -167,12 +175,15 @@ fn row(line: &Line) -> Vec<String> {
 fn verify(
     context: &Context,
     dir: &std::path::Path,
-    key: Option<String>,
+    key: Option<&std::path::Path>,
     checkpoints: &[PathBuf],
 ) -> Result<Exit, ApiError> {
     let usage = |text: String| ApiError::new(Code::BadRequest, text);
     let key = key
-        .map(|text| VerifierKey::parse(&text).map_err(|error| usage(format!("--key: {error}"))))
+        .map(|text| {
+            VerifierKey::parse(&text.to_string_lossy())
+                .map_err(|error| usage(format!("--key: {error}")))
+        })
         .transpose()?;
     let mut outside = Vec::new();
     for path in checkpoints {

@@ -56,8 +56,14 @@ fn execute(args: Args) -> Exit {
         .build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(async {
-            let context = Context::new(args.global, out)?;
-            args.command.run(&context).await
+            let (mut global, command) = (args.global, args.command);
+            if let args::Command::Audit(args) = &command
+                && args.is_offline()
+            {
+                global.key = None;
+            }
+            let context = Context::new(global, out)?;
+            command.run(&context).await
         }),
         Err(error) => Err(ApiError::new(
             Code::Internal,
