@@ -27,7 +27,11 @@ async fn a_fence_that_cannot_be_stored_stands_and_says_so_and_can_be_lifted() ->
     std::fs::create_dir(&blocked)?;
     let error = pair.ctl(3, &PREPARE).await?;
     ensure!(error["error"]["code"] == "storage", "{error}");
-    ensure!(pair.group().await?["phase"] == "fenced");
+    let group = pair.group().await?;
+    ensure!(
+        group["phase"] == "fenced" && group["run"]["next"] == "abort",
+        "{group}"
+    );
     let refused = client.batch_execute("INSERT INTO t VALUES (1)").await;
     ensure!(sqlstate(&refused.expect_err("it is fenced")) == "25006");
     // It cannot be opened either while that cannot be stored.

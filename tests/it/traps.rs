@@ -4,7 +4,11 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
-const TABLE: &str = include_str!("../TRAPS.md");
+/// Each table with the number of its rows.
+const TABLES: [(&str, usize); 2] = [
+    (include_str!("../TRAPS.md"), 28),
+    (include_str!("../HTTP-TRAPS.md"), 22),
+];
 
 /// Names of all functions without parameters below a folder.
 fn functions(folder: &Path, found: &mut HashSet<String>) {
@@ -38,13 +42,20 @@ fn every_trap_has_a_test_that_exists() {
     for folder in ["tests", "proxy/src", "proxy/tests"] {
         functions(&root.join(folder), &mut exist);
     }
-    let rows: Vec<_> = TABLE.lines().filter_map(row).collect();
-    let numbers: Vec<usize> = rows.iter().map(|row| row.0).collect();
-    assert_eq!(numbers, (1..=28).collect::<Vec<_>>());
-    for (number, tests, not_built) in rows {
-        assert!(not_built || !tests.is_empty(), "trap {number} has no test");
-        for test in tests {
-            assert!(exist.contains(test), "trap {number}: there is no {test}");
+    for (table, n) in TABLES {
+        let rows: Vec<_> = table.lines().filter_map(row).collect();
+        let numbers: Vec<usize> = rows.iter().map(|row| row.0).collect();
+        assert_eq!(numbers, (1..=n).collect::<Vec<_>>());
+        for (number, tests, not_built) in rows {
+            assert!(not_built || !tests.is_empty(), "trap {number} has no test");
+            for test in tests.into_iter().filter(|test| !test.contains(' ')) {
+                // A field or a header is no test.
+                let is_test = test.contains('_');
+                assert!(
+                    !is_test || exist.contains(test),
+                    "trap {number}: there is no {test}"
+                );
+            }
         }
     }
 }

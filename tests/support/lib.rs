@@ -10,6 +10,7 @@
 pub mod api;
 pub mod daemon;
 pub mod eventually;
+pub mod http;
 pub mod ledger;
 pub mod network;
 pub mod pki;
@@ -19,7 +20,7 @@ pub mod process;
 pub mod redis;
 pub mod script;
 
-pub use daemon::{Answer, Daemon, DaemonOptions};
+pub use daemon::{Answer, Daemon, DaemonOptions, HttpOptions};
 pub use eventually::eventually;
 pub use ledger::{Ledger, Load, Report, Shape};
 pub use network::Relay;

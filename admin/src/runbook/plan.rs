@@ -60,6 +60,10 @@ pub fn next_verb(facts: &RunFacts) -> Option<Verb> {
         // An abort that stopped on the way back is taken up by asking for it again.
         RunState::Aborting => Some(Verb::Abort),
         RunState::Running => match facts.started.run_kind {
+            // A fence that could not be stored is not tried again: there is only the way back.
+            RunKind::Steps if facts.step(Step::Fence).state == StepState::Failed => {
+                Some(Verb::Abort)
+            }
             RunKind::Steps => next_step(facts).map(verb_of),
             // These advance by themselves; standing still they are where a step failed behind the
             // point of no return, and `resume` repeats it.

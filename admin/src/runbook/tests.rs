@@ -515,6 +515,8 @@ fn the_next_verb_follows_the_state() {
     assert_eq!(next_verb(&steps(fenced.clone())), Some(Verb::WatchDrain));
     assert!(steps(fenced.clone()).achieved(Verb::Prepare));
     assert!(!steps(fenced.clone()).achieved(Verb::WatchDrain));
+    let unstored = fenced.iter().take(3).cloned().chain([failed(Step::Fence)]);
+    assert_eq!(next_verb(&steps(unstored.collect())), Some(Verb::Abort));
     let interrupted = with(fenced.clone(), [becomes(RunState::Interrupted)]);
     assert_eq!(next_verb(&steps(interrupted)), Some(Verb::Resume));
     assert_eq!(

@@ -60,6 +60,8 @@ pub(super) struct Order {
     pub(super) group: Arc<Group>,
     pub(super) pool: Arc<Pool>,
     pub(super) aim: Aim,
+    /// For a read, where the first cannot be reached.
+    pub(super) elsewhere: Option<Aim>,
     pub(super) request: Request<UpBody>,
     pub(super) need: Need,
     /// Between two pieces of an answer.
@@ -91,8 +93,8 @@ pub(super) async fn read(order: Order) {
     };
     let event = match carried {
         Ok(lease) => {
-            put_back(&pool, lease, &group).await;
-            Event::End
+            let _ = events.send(Event::End).await;
+            return put_back(&pool, lease, &group).await;
         }
         Err(Trouble::Left) => return,
         Err(Trouble::Unsent(why)) => {
@@ -135,8 +137,8 @@ pub(super) async fn write(order: Order, mut debt: Debt, deadline: Option<Instant
         Ok(lease) => {
             // The outcome is known whether or not the client can be told.
             debt.settle();
-            put_back(&pool, lease, &group).await;
-            Event::End
+            let _ = events.send(Event::End).await;
+            return put_back(&pool, lease, &group).await;
         }
         Err(Trouble::Unsent(why)) => {
             tracing::debug!(group = %group.name, why, "a write was sent nowhere");
@@ -168,6 +170,7 @@ async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease
         group,
         pool,
         aim,
+        elsewhere,
         request,
         need,
         read_timeout,
@@ -177,7 +180,7 @@ async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease
     let is_write = debt.is_some();
     let answered = answer(
         &pool,
-        &aim,
+        (aim, elsewhere),
         request,
         need,
         read_timeout,
@@ -214,7 +217,7 @@ async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease
 /// Sends the request and waits for the head of its answer.
 async fn answer(
     pool: &Pool,
-    aim: &Aim,
+    (mut aim, mut elsewhere): (Aim, Option<Aim>),
     mut request: Request<UpBody>,
     need: Need,
     read_timeout: Duration,
@@ -227,11 +230,14 @@ async fn answer(
     };
     let mut why = String::new();
     for _ in 0..TRIES {
-        let mut lease = match pool.lease(aim, need, reuse).await {
+        let mut lease = match pool.lease(&aim, need, reuse).await {
             Ok(lease) => lease,
             Err(error) => {
                 why = format!("cannot connect to region {}: {error}", aim.origin.region);
                 reuse = Reuse::Never;
+                if let Some(other) = elsewhere.take() {
+                    (aim, reuse) = (other, Reuse::Any);
+                }
                 continue;
             }
         };

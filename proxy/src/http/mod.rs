@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use writefence_config as config;
 
-use crate::gate::Lane;
+use crate::gate::{Epoch, Lane};
 use crate::group::Group;
 use crate::shutdown::{Shutdown, Tasks};
 use crate::tls::{ServerFiles, ServerTls, TlsError};
@@ -62,7 +62,7 @@ pub enum FrontError {
 pub struct Front {
     group: Arc<Group>,
     listener: config::HttpListener,
-    rules: Rules,
+    rules: Arc<Rules>,
     origins: Vec<Arc<Origin>>,
     tls: Option<ServerTls>,
     pool: Arc<Pool>,
@@ -104,8 +104,13 @@ impl Front {
             ServerTls::load(what.clone(), files).map_err(|source| FrontError::Tls { what, source })
         });
         let pool = Arc::new(Pool::new(tasks.clone(), group.settings.login_timeout));
+        let own = group.rules.iter().find(|(at, _)| *at == listener.address);
+        let rules = match own {
+            Some((_, rules)) => Arc::clone(rules),
+            None => Arc::new(Rules::new(listener)),
+        };
         Ok(Self {
-            rules: Rules::new(listener),
+            rules,
             listener: listener.clone(),
             figures: Arc::clone(&group.http),
             tls: tls.transpose()?,
@@ -134,6 +139,17 @@ impl Front {
             }
             epoch = again;
         }
+    }
+
+    /// Where a read may go while that region cannot be reached.
+    fn elsewhere(&self, epoch: Epoch) -> Option<Aim> {
+        let region = self.group.nearby.load_full()?;
+        let mut origins = self.origins.iter();
+        let origin = origins.find(|origin| origin.region == region.as_str())?;
+        Some(Aim {
+            origin: Arc::clone(origin),
+            epoch,
+        })
     }
 
     fn pace(&self) -> Pace {

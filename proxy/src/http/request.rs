@@ -221,7 +221,9 @@ impl Serving<'_> {
             (true, Streams::Keep, _) | (false, _, Streams::Keep) => Closing::Never,
             (true, _, _) | (false, _, _) => Closing::AtRepoint(self.front.group.targets.serial()),
         };
+        let elsewhere = self.front.elsewhere(aim.epoch);
         let (order, wires) = self.order(target, aim, closing, upgrade)?;
+        let order = Order { elsewhere, ..order };
         self.front.tasks.spawn(exchange::read(order));
         let ends = (!upgrade).then_some(closing);
         self.relay(wires, None, ends).await
@@ -342,6 +344,7 @@ impl Serving<'_> {
             group: Arc::clone(&self.front.group),
             pool: Arc::clone(&self.front.pool),
             aim,
+            elsewhere: None,
             request,
             need,
             read_timeout: self.front.listener.read_timeout,

@@ -250,7 +250,11 @@ impl Downstream {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             // What follows is no body any more, and has no length.
             (self.body_done, self.patient) = (false, true);
-        } else if end && may_have_body(&head) && self.head().method != http::Method::HEAD {
+        } else if end
+            && !self.is_http2()
+            && may_have_body(&head)
+            && self.head().method != http::Method::HEAD
+        {
             let none = http::HeaderValue::from_static("0");
             head.headers.entry(header::CONTENT_LENGTH).or_insert(none);
         }

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use options::DaemonOptions;
+pub use options::{DaemonOptions, HttpOptions};
 pub use run::{promotion, steps};
 
 use crate::eventually::{eventually, until};
@@ -238,6 +238,19 @@ impl Daemon {
         self.process
             .take()
             .map_or(Ok(()), |mut process| process.kill_all())
+    }
+
+    /// Its resident memory in bytes.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn memory(&self) -> Result<u64> {
+        let process = self.process.as_ref().context("it does not run")?;
+        let path = format!("/proc/{}/status", process.pid().as_raw_nonzero());
+        let status = fs::read_to_string(path)?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        Ok(kib.context("VmRSS")?.parse::<u64>()? * 1024)
     }
 
     /// Sends a signal, such as HUP for a reload, and goes on.

@@ -30,12 +30,40 @@ pub struct DaemonOptions {
     pub budget: String,
     /// Login of the daemon's own observer.
     pub observer: String,
+    /// The HTTP listener, if there is one.
+    pub front: Option<HttpOptions>,
     /// TOML of each region, beside its address.
     pub region: String,
     /// TOML of the listener, beside its address.
     pub listen: String,
     /// TOML that is appended.
     pub extra: String,
+}
+
+/// An HTTP listener and what is behind it.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// Where clients connect.
+    pub port: u16,
+    /// Keys of each region, in the order of the regions.
+    pub regions: Vec<String>,
+    /// Keys of the listener, and its routes.
+    pub keys: String,
+}
+
+impl HttpOptions {
+    /// A listener with the defaults, before servers on these ports.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn new(origins: &[u16]) -> anyhow::Result<Self> {
+        let region = |port: &u16| format!("http = \"http://127.0.0.1:{port}\"\n");
+        Ok(Self {
+            port: crate::ports::free_port()?,
+            regions: origins.iter().map(region).collect(),
+            keys: String::new(),
+        })
+    }
 }
 
 impl DaemonOptions {
@@ -61,6 +89,7 @@ impl DaemonOptions {
             deadline: "8s".to_owned(),
             budget: "15s".to_owned(),
             observer: SUPERUSER.to_owned(),
+            front: None,
             region: String::new(),
             listen: "auth = \"trust\"".to_owned(),
             extra: String::new(),
@@ -86,16 +115,25 @@ impl DaemonOptions {
         } = self;
         let folder = folder.display();
         let mut regions = String::new();
-        for (name, port) in &self.regions {
+        for (at, (name, port)) in self.regions.iter().enumerate() {
+            let http = self.front.as_ref().and_then(|front| front.regions.get(at));
+            let http = http.map(String::as_str).unwrap_or_default();
             // Writing to a string does not fail.
             let _ = write!(
                 regions,
-                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{region}\n"
+                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{region}\n{http}"
             );
             if let Some((_, http)) = self.http.iter().find(|(region, _)| region == name) {
                 let _ = writeln!(regions, "http = \"http://127.0.0.1:{http}\"");
             }
         }
+        let front = self.front.as_ref().map(|http| {
+            let HttpOptions { port, keys, .. } = http;
+            format!(
+                "[[group.main.listen]]\nkind = \"http\"\naddress = \"127.0.0.1:{port}\"\n{keys}\n"
+            )
+        });
+        let front = front.unwrap_or_default();
         format!(
             r#"[admin]
 socket = "{folder}/admin.sock"
@@ -110,6 +148,7 @@ kind = "postgres"
 address = "127.0.0.1:{port}"
 {listen}
 
+{front}
 [group.main.observer]
 user = "{observer}"
 [group.main.driver]

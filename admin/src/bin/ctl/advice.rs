@@ -27,6 +27,7 @@ pub(crate) fn of_run(run: &Run) -> Vec<String> {
     }
     let mut next: Vec<_> = run.next.map(|verb| typed(run, verb)).into_iter().collect();
     match run.state {
+        RunState::Running | RunState::Interrupted if run.next == Some(Verb::Abort) => {}
         RunState::Running | RunState::Interrupted => next.extend(way_back(run)),
         RunState::Aborting | RunState::Done | RunState::Aborted => {}
         RunState::RolledBack | RunState::Failed => next.push(

@@ -1,0 +1,186 @@
+//! What passes through: bodies of any size, headers, streams, gRPC and WebSockets.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use writefence_tests::eventually::until;
+use writefence_tests::http::{Raw, send};
+
+use crate::http_orphans::h2_client;
+use crate::http_support::{Api, SOON};
+
+#[tokio::test]
+async fn bodies_of_any_size_arrive_whole_both_ways() -> Result<()> {
+    let api = Api::start(|_| ()).await?;
+    for size in [0, 1, 65_536, 65_537, 5_000_000] {
+        let mut plain = Raw::connect(api.port()).await?;
+        let head = format!("POST /size HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n");
+        plain.send(head).await?;
+        plain.send(vec![b'x'; size]).await?;
+        assert_eq!(plain.reply().await?.json()["body"], json!(size));
+        let mut chunked = Raw::connect(api.port()).await?;
+        let head = "POST /size HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        chunked.send(head).await?;
+        for part in vec![b'x'; size].chunks(100_000) {
+            chunked.send(format!("{:x}\r\n", part.len())).await?;
+            chunked.send(part).await?;
+            chunked.send("\r\n").await?;
+        }
+        chunked.send("0\r\n\r\n").await?;
+        assert_eq!(chunked.reply().await?.json()["body"], json!(size));
+        let reply = api.send("GET", &format!("/size?bytes={size}"), "").await?;
+        assert_eq!(reply.body.len(), size);
+    }
+    api.until_count("executing", 0).await
+}
+
+#[tokio::test]
+async fn an_upload_that_is_cut_off_is_never_taken_for_a_whole_one() -> Result<()> {
+    let api = Api::start(|_| ()).await?;
+    // Small enough to be read before it is admitted: nothing reaches the server.
+    let mut small = Raw::connect(api.port()).await?;
+    small
+        .send("POST /small HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+        .await?;
+    small.fin();
+    let mut large = Raw::connect(api.port()).await?;
+    let head = "POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+    large.send(head).await?;
+    large.send(vec![b'x'; 500_000]).await?;
+    api.until_count("executing", 1).await?;
+    large.fin();
+    // A part of it was sent, so nobody can say what the server made of it.
+    api.until_count("unknown", 1).await?;
+    until("the server to see the cut", SOON, async || {
+        Ok(api
+            .server
+            .seen_at("/large")
+            .iter()
+            .any(|one| one.body.is_none()))
+    })
+    .await?;
+    assert_eq!(api.server.done(), 0);
+    assert!(api.server.seen_at("/small").is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn headers_are_told_on_as_a_proxy_should() -> Result<()> {
+    let api = Api::start(|_| ()).await?;
+    let more = "Writefence-Epoch: main:999\r\nX-Forwarded-For: 10.9.9.9\r\n\
+                Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nX-Own: 2\r\n";
+    let reply = send(api.port(), "POST", "/h", more, "").await?;
+    let epoch = api.daemon.status().await?["epoch"].clone();
+    assert_eq!(reply.json()["epoch"], json!(format!("main:{epoch}")));
+    let seen = &api.server.seen_at("/h")[0].headers;
+    assert_eq!(seen.get_all("writefence-epoch").iter().count(), 1);
+    assert_eq!(seen["x-forwarded-for"], "127.0.0.1");
+    assert_eq!(seen["host"], "api.test");
+    assert_eq!(seen["x-own"], "2");
+    assert!(!seen.contains_key("x-hop"));
+    assert!(seen.contains_key("x-request-id"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn grpc_goes_over_http2_with_its_trailers() -> Result<()> {
+    let api = Api::start(|_| ()).await?;
+    let mut client = h2_client(api.port()).await?;
+    let request = http::Request::post("http://a/pkg.Svc/Get")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())?;
+    let (answer, mut body) = client.send_request(request, false)?;
+    body.send_data(vec![0; 5].into(), true)?;
+    let answer = answer.await?;
+    assert_eq!(answer.status(), 200);
+    let mut body = answer.into_body();
+    while let Some(data) = body.data().await {
+        let n = data?.len();
+        body.flow_control().release_capacity(n)?;
+    }
+    let trailers = body.trailers().await?.unwrap_or_default();
+    assert_eq!(trailers["grpc-status"], "0");
+    assert_eq!(
+        api.server.seen_at("/pkg.Svc/Get")[0].headers["te"],
+        "trailers"
+    );
+    Ok(())
+}
+
+const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// A masked text frame; a mask of zeros leaves the text as it is.
+fn text(text: &str) -> Vec<u8> {
+    let length = 0x80 | u8::try_from(text.len()).unwrap_or_default();
+    let mut frame = vec![0x81, length, 0, 0, 0, 0];
+    frame.extend_from_slice(text.as_bytes());
+    frame
+}
+
+#[tokio::test]
+async fn a_websocket_counts_as_a_write_and_a_fence_closes_it_with_1012() -> Result<()> {
+    let api = Api::start(|_| ()).await?;
+    let mut client = Raw::connect(api.port()).await?;
+    client.send(HANDSHAKE).await?;
+    let reply = client.reply().await?;
+    assert_eq!(reply.status, 101);
+    client.send(text("hello")).await?;
+    let mut echo = [0; 7];
+    client.0.read_exact(&mut echo).await?;
+    assert_eq!(&echo[2..], b"hello");
+    api.until_count("executing", 1).await?;
+    api.fence("reject").await?;
+    let mut close = [0; 4];
+    let read = client.0.read_exact(&mut close);
+    tokio::time::timeout(SOON, read).await??;
+    assert_eq!(close, [0x88, 0x02, 0x03, 0xf4]);
+    let drain = api.daemon.ctl(&["watch-drain", "--max-wait", "5s"]).await?;
+    ensure!(drain.code == 0, "{}", drain.text);
+    assert_eq!(drain.json["outcome"], "drained");
+    // And a new one is refused as a write is.
+    let mut again = Raw::connect(api.port()).await?;
+    again.send(HANDSHAKE).await?;
+    assert_eq!(again.reply().await?.status, 503);
+    Ok(())
+}
+
+#[tokio::test]
+async fn events_flow_through_a_fence_and_nothing_is_buffered() -> Result<()> {
+    let api = Api::start(|_| ()).await?;
+    let mut client = Raw::connect(api.port()).await?;
+    client
+        .send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await?;
+    client.reply_head().await?;
+    api.fence("reject").await?;
+    let mut got = String::new();
+    while !got.contains("data: 20\n") {
+        let mut buffer = [0; 1024];
+        let read = client.0.read(&mut buffer);
+        let n = tokio::time::timeout(Duration::from_secs(5), read).await??;
+        ensure!(n > 0, "closed after {got:?}");
+        got.push_str(&String::from_utf8_lossy(&buffer[..n]));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_off_is_seen_by_the_client_and_a_read_is_no_unknown() -> Result<()> {
+    let api = Api::start(|_| ()).await?;
+    let mut client = Raw::connect(api.port()).await?;
+    client
+        .send("GET /x?half=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await?;
+    ensure!(
+        client.reply().await.is_err(),
+        "half an answer passed for a whole one"
+    );
+    let reply = api.send("GET", "/x?die=1", "").await?;
+    assert_eq!(reply.status, 502);
+    assert_eq!(api.in_flight().await?["unknown"], 0);
+    Ok(())
+}
