@@ -15,11 +15,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    Abort, ApiError, Drain, ExplainHttp, ExplainHttpRequest, ExplainSql, ExplainSqlRequest,
-    FailoverRequest, OpenWrites, Preflight, PreflightRequest, Prepare, Promote, Reload,
-    ReloadReport, Resume, Run, RunProgress, SessionList, Status, SwitchoverRequest, UnknownAck,
-    UnknownList, Verify, WatchDrain,
+    Abort, ApiError, AuditPage, Drain, DrillRequest, ExplainHttp, ExplainHttpRequest, ExplainSql,
+    ExplainSqlRequest, FailoverRequest, OpenWrites, Preflight, PreflightRequest, Prepare, Promote,
+    Reload, ReloadReport, Resume, Run, RunProgress, SessionList, Status, SwitchoverRequest,
+    UnknownAck, UnknownList, Verify, WatchDrain,
 };
+use crate::report::Report;
 
 /// What every method answers.
 pub type Answer<T> = Result<T, ApiError>;
@@ -91,6 +92,12 @@ pub trait Control: Send + Sync + 'static {
     /// longer being worked on, or the wait is over.
     fn progress(&self, run: &str, wait: Wait) -> impl Future<Output = Answer<RunProgress>> + Send;
 
+    /// The report of a run, also of one that ended long ago.
+    fn report(&self, run: &str) -> impl Future<Output = Answer<Report>> + Send;
+
+    /// Records of the audit behind number `after`, at most `limit`.
+    fn audit(&self, after: u64, limit: usize) -> impl Future<Output = Answer<AuditPage>> + Send;
+
     /// A drain: answers as soon as it has an outcome, or `at_most` is over.
     fn drain(
         &self,
@@ -158,6 +165,9 @@ pub trait Control: Send + Sync + 'static {
         call: Call,
         request: FailoverRequest,
     ) -> impl Future<Output = Answer<Run>> + Send;
+
+    /// Starts a rehearsal, which goes back by itself.
+    fn drill(&self, call: Call, request: DrillRequest) -> impl Future<Output = Answer<Run>> + Send;
 
     /// Starts taking the live run back.
     fn abort(&self, call: Call, request: Abort) -> impl Future<Output = Answer<Run>> + Send;

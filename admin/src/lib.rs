@@ -7,11 +7,14 @@
 //! Who may call: whoever may open the socket (mode 0600); the peer's credentials reach every
 //! method as [`Actor`]. What "done" means: a verb that starts long work is answered as soon as the
 //! work is journalled; the [`api::Run`] or [`api::Drain`] document says how far it is.
-//! This package knows nothing of PostgreSQL, of the gate or of files.
+//! [`audit`] is what operators can check offline.
+//! This package knows nothing of PostgreSQL or of the gate, and of files only in `audit`.
 
 pub mod api;
+pub mod audit;
 pub mod client;
 mod control;
+pub mod report;
 pub mod runbook;
 pub mod server;
 

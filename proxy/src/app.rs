@@ -15,9 +15,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use writefence_admin::api::{ApiError, Code, ReloadReport};
+use writefence_admin::audit::{Entry, Event, Log};
 use writefence_config::{self as config, Config, Listener, Loaded, Volatile, reload};
 
-use crate::control::{Boot, Daemon, GroupParts, ObserverLogin, Settings, chain, serve_consoles};
+use crate::clock;
+use crate::control::{
+    Boot, Daemon, GroupParts, ObserverLogin, Settings, Trail, chain, serve_consoles,
+};
 use crate::driver::Means;
 use crate::error::StartError;
 use crate::fleet::{Incarnation, LocalStore, Start, Store};
@@ -59,6 +63,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
         tracing::warn!(%warning, "configuration");
     }
     raise_file_limit();
+    let _too_large = survive_file_limit()?;
     let (stopper, stop) = pair();
     let tasks = Tasks::default();
     let names: Vec<String> = config
@@ -68,6 +73,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
         .collect();
     let (store, start) = LocalStore::open(&config.admin.state_dir, &names)?;
     let store = Arc::new(store);
+    let trail = trail(&store, &start, &tasks)?;
 
     let mock = mock_secret(&config.admin.state_dir).map_err(|source| StartError::System {
         what: "keep a secret in the state directory",
@@ -99,6 +105,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
             }),
             log: Arc::clone(&built.log),
             left: built.left,
+            trail: trail.clone(),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
@@ -182,7 +189,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     tracing::info!("stopping");
     stopper.stop();
     let left = tasks.ended(REST).await;
-    finish(&store, &groups, left);
+    finish(&store, &groups, left, &trail);
     let _ = std::fs::remove_file(&config.admin.socket);
     Ok(())
 }
@@ -203,13 +210,27 @@ async fn first_word(group: &Group) {
 }
 
 /// Marks the stop as clean if nothing of this life is left anywhere.
-fn finish(store: &LocalStore, groups: &[(Arc<Group>, Arc<Incarnation>)], left: usize) {
+fn finish(
+    store: &LocalStore,
+    groups: &[(Arc<Group>, Arc<Incarnation>)],
+    left: usize,
+    trail: &Trail,
+) {
     let settled = groups.iter().all(|(group, log)| {
         group.sessions.is_empty()
             && group.connections.is_empty()
             && group.gate.unknown() == 0
             && log.is_settled()
     });
+    let word = match settled && left == 0 {
+        true => "stopped",
+        false => "stopped_with_work_left",
+    };
+    trail.append(Entry::new(Event::Daemon, word));
+    // The last thing of this life that is synced; without it the next start signs.
+    if let Some(Err(error)) = trail.log().map(Log::sync) {
+        tracing::error!(error = %chain(&error), "the audit's end is not on disk");
+    }
     if !settled || left > 0 {
         tracing::warn!(
             tasks = left,
@@ -221,6 +242,24 @@ fn finish(store: &LocalStore, groups: &[(Arc<Group>, Arc<Incarnation>)], left: u
         Ok(()) => tracing::info!("stopped"),
         Err(error) => tracing::error!(error = %chain(&error), "the stop is not marked as clean"),
     }
+}
+
+/// Opens the audit and begins it with this life of the daemon.
+fn trail(store: &LocalStore, start: &Start, tasks: &Tasks) -> Result<Trail, StartError> {
+    let (dir, key) = store.audit_paths();
+    let name = format!("writefence/{}", store.id());
+    let log = Log::open(&dir, &key, &name, clock::boot_ms).map_err(StartError::Audit)?;
+    let trail = Trail::new(log, tasks.clone());
+    trail.append(
+        Entry::new(Event::Daemon, "started")
+            .fact("version", env!("CARGO_PKG_VERSION"))
+            .fact("incarnation", &start.incarnation)
+            .fact("pid", std::process::id())
+            .fact("predecessor_stopped_clean", start.clean)
+            .fact("machine_restarted", start.rebooted),
+    );
+    trail.sync_soon();
+    Ok(trail)
 }
 
 /// SIGHUP reloads, SIGTERM and SIGINT end the wait.
@@ -618,6 +657,16 @@ fn load(path: &Path) -> Result<Config, ApiError> {
     loaded.map(|loaded| loaded.config).map_err(|problems| {
         ApiError::new(Code::BadConfig, problems.to_string())
             .hint("nothing was applied; `writefence check --config FILE` shows the same")
+    })
+}
+
+/// A limit on the size of files (`ulimit -f`) is a full disk: the write fails and is told. Without
+/// an ear for its signal it would end the process, and with it the fence.
+fn survive_file_limit() -> Result<tokio::signal::unix::Signal, StartError> {
+    let kind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    signal(kind).map_err(|source| StartError::System {
+        what: "listen for signals",
+        source,
     })
 }
 

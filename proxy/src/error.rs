@@ -44,6 +44,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The audit cannot be kept.
+    #[error("the audit cannot be kept")]
+    Audit(#[source] writefence_admin::audit::LogError),
     /// The admin socket cannot be had.
     #[error("the admin socket cannot be had")]
     Socket(#[source] BindError),

@@ -33,6 +33,29 @@ const BEHIND: [&str; 5] = [
     "open:before",
 ];
 
+/// Behind the opening: writes pass, the run is only to be finished.
+const OPENED: [&str; 4] = ["open", "converge", "verify", "report"];
+
+/// Every step of a failover, each before or behind its effect.
+const FAILOVER: [&str; 16] = [
+    "preflight",
+    "fence",
+    "drain",
+    "evidence",
+    "certificate",
+    "caught_up",
+    "pnr:before",
+    "pnr",
+    "promote:before",
+    "promote",
+    "identity",
+    "open:before",
+    "open",
+    "converge",
+    "verify",
+    "report",
+];
+
 /// Starts a switchover in a daemon that stops hard after `step`, and starts it again.
 async fn stopped_after(pair: &mut Pair, step: &str) -> Result<Value> {
     pair.daemon.kill()?;
@@ -123,6 +146,84 @@ async fn stopped_at_any_step_it_can_go_on() -> Result<()> {
             .context(*step)?;
         let Pair { a, b, .. } = &mut pair;
         b.rejoin(a).await.context(*step)?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_behind_the_opening_writes_go_on_and_the_run_can_be_finished() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let mut pair = Pair::start(|_| ()).await?;
+    for step in OPENED {
+        let group = stopped_after(&mut pair, step).await?;
+        ensure!(group["phase"] == "open", "{step}: {group}");
+        ensure!(
+            group["run"]["state"] == "interrupted",
+            "{step}: {}",
+            group["run"]
+        );
+        pair.ctl(3, &["abort"])
+            .await
+            .with_context(|| format!("{step}: no way back"))?;
+        writes_pass(&pair, "b").await.context(step)?;
+        let run = pair.ctl(0, &["resume"]).await.context(step)?;
+        ensure!(run["state"] == "done", "{step}: {run}");
+        let Pair { a, b, .. } = &mut pair;
+        a.rejoin(b).await.context(step)?;
+        pair.ctl(0, &["switchover", "--to", "a", "--reason", "back"])
+            .await
+            .context(step)?;
+        let Pair { a, b, .. } = &mut pair;
+        b.rejoin(a).await.context(step)?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_stopped_at_any_step_can_go_on() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let mut pair = Pair::start(|_| ()).await?;
+    let mut from = "a";
+    for step in FAILOVER {
+        let to = if from == "a" { "b" } else { "a" };
+        pair.daemon.kill()?;
+        pair.daemon
+            .launch(&[("WRITEFENCE_STOP_AFTER", step)])
+            .await?;
+        pair.daemon.wait_open().await?;
+        let old = if from == "a" {
+            &mut pair.a
+        } else {
+            &mut pair.b
+        };
+        old.kill()?;
+        let args = ["failover", "--to", to, "--reason", step, "--accept-loss"];
+        let answer = pair
+            .daemon
+            .ctl(&[&args[..], &["--confirm"]].concat())
+            .await?;
+        ensure!(answer.code == 2, "{step}: {}", answer.text);
+        pair.daemon.wait_end().await?;
+        pair.daemon.launch(&[]).await?;
+        let group = pair.group().await?;
+        ensure!(
+            group["run"]["state"] == "interrupted",
+            "{step}: {}",
+            group["run"]
+        );
+        let is_open = step == "preflight" || OPENED.contains(&step);
+        ensure!((group["phase"] == "open") == is_open, "{step}: {group}");
+        let run = pair.ctl(0, &["resume"]).await.context(step)?;
+        ensure!(run["state"] == "done", "{step}: {run}");
+        writes_pass(&pair, to).await.context(step)?;
+        let Pair { a, b, .. } = &mut pair;
+        let (old, new) = if from == "a" { (a, b) } else { (b, a) };
+        old.rejoin(new).await.context(step)?;
+        from = to;
     }
     Ok(())
 }

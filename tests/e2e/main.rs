@@ -4,6 +4,7 @@
 //! they fail, unless `SKIP_E2E=1` says that this is known.
 
 mod api;
+mod audit;
 mod cancel;
 mod catalog;
 mod checks;
@@ -32,6 +33,7 @@ mod http_tls;
 mod limits;
 mod logins;
 mod mixed;
+mod moments;
 mod moves;
 mod orphans;
 mod outcomes;

@@ -6,10 +6,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Abort, ApiError, Code, Drain, ExplainHttp, ExplainHttpRequest, ExplainSql, ExplainSqlRequest,
-    FailoverRequest, FenceAnswer, OpenWrites, Preflight, PreflightRequest, Prepare, Promote,
-    Reload, ReloadReport, Resume, Run, SwitchoverRequest, UnknownAck, UnknownList, Verb, Verify,
-    WatchDrain,
+    Abort, ApiError, Code, Drain, DrillRequest, ExplainHttp, ExplainHttpRequest, ExplainSql,
+    ExplainSqlRequest, FailoverRequest, FenceAnswer, OpenWrites, Preflight, PreflightRequest,
+    Prepare, Promote, Reload, ReloadReport, Resume, Run, SwitchoverRequest, UnknownAck,
+    UnknownList, Verb, Verify, WatchDrain,
 };
 
 /// A request's body.
@@ -95,6 +95,15 @@ impl Request for FailoverRequest {
             .hint("if the old primary still answers, use `switchover`; else add --accept-loss"));
         }
         confirmed(self.confirm, Self::VERB)
+    }
+}
+
+impl Request for DrillRequest {
+    const VERB: Verb = Verb::Drill;
+    type Answer = Run;
+
+    fn check(&self) -> Result<(), ApiError> {
+        reason_given(&self.reason)
     }
 }
 

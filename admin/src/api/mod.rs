@@ -5,6 +5,7 @@
 //! number; what is not known is `null`, never 0. Documents may gain fields, so readers ignore
 //! unknown ones; requests refuse unknown fields, so that a misspelt flag is never dropped silently.
 
+mod audit;
 mod certificate;
 mod check;
 mod doc;
@@ -12,6 +13,7 @@ mod drain;
 mod error;
 mod exit;
 mod http;
+mod measured;
 mod plan;
 mod preflight;
 mod request;
@@ -24,6 +26,7 @@ mod time;
 mod unknown;
 mod verb;
 
+pub use audit::AuditPage;
 pub use certificate::{Certificate, Evidence, EvidenceKind};
 pub use check::Request;
 pub use doc::{API, Api, Doc};
@@ -31,14 +34,15 @@ pub use drain::{Drain, DrainOutcome, LaneCounts, Straggler, StragglerKind};
 pub use error::{ApiError, Code, ErrorDoc};
 pub use exit::Exit;
 pub use http::{ExplainHttp, ExplainHttpListener, HttpVerdict};
+pub use measured::Measured;
 pub use plan::{Plan, PlannedStep};
 pub use preflight::{Finding, Level, Preflight};
 pub use request::{
-    Abort, ExplainHttpRequest, ExplainSqlRequest, FailoverRequest, OpenWrites, PreflightRequest,
-    Prepare, Promote, Reload, ReloadReport, Resume, SwitchoverRequest, UnknownAck, Verify,
-    WatchDrain,
+    Abort, DrillRequest, ExplainHttpRequest, ExplainSqlRequest, FailoverRequest, OpenWrites,
+    PreflightRequest, Prepare, Promote, Reload, ReloadReport, Resume, SwitchoverRequest,
+    UnknownAck, Verify, WatchDrain,
 };
-pub use run::{Event, Run, RunKind, RunProgress, RunState};
+pub use run::{Event, Left, Run, RunKind, RunProgress, RunState};
 pub use session::{Moves, Pin, Replication, ReplicationKind, Session, SessionList, SessionState};
 pub use sql::{ExplainSql, ExplainStatement, Verdict};
 pub use status::{

@@ -114,6 +114,22 @@ pub struct FailoverRequest {
     pub confirm: bool,
 }
 
+/// `drill --to R --reason ID [--fence-only] [--budget 15s]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrillRequest {
+    /// The region that would be the candidate.
+    pub to: String,
+    /// Why, such as the quarter's test.
+    pub reason: String,
+    /// Fences, drains, measures and reopens; the old primary itself is not touched.
+    #[serde(default)]
+    pub fence_only: bool,
+    /// Instead of the configured time before the drill gives up.
+    #[serde(default)]
+    pub budget_ms: Option<u64>,
+}
+
 /// `abort`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -65,6 +65,23 @@ pub struct RunProgress {
     pub events: Vec<Event>,
     /// The group's counts as they are now.
     pub in_flight: Option<InFlight>,
+    /// How far the run is; null once it has ended.
+    #[serde(default)]
+    pub left: Option<Left>,
+}
+
+/// How far a run is, and what may be left of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Steps that are done or not needed.
+    pub behind: u64,
+    /// Steps that the run goes through.
+    pub of: u64,
+    /// What the rest took in the last run of this kind, milliseconds; null without one.
+    pub eta_ms: Option<u64>,
+    /// Time left before the run goes back by itself, milliseconds; null behind its point of no
+    /// return, and where none is set.
+    pub budget_ms: Option<u64>,
 }
 
 /// Something that happened in a run.
@@ -134,6 +151,10 @@ impl Run {
         match self.state {
             RunState::Done => Exit::Done,
             RunState::Aborted | RunState::RolledBack if verb == Verb::Abort => Exit::Done,
+            // A rehearsal that came to its end goes back, as it was meant to.
+            RunState::RolledBack if self.kind == RunKind::Drill && self.error.is_none() => {
+                Exit::Done
+            }
             RunState::Aborted | RunState::RolledBack => Exit::Aborted,
             RunState::Aborting | RunState::Failed => failure.unwrap_or(Exit::Aborted),
             RunState::Interrupted => Exit::Precondition,

@@ -310,6 +310,12 @@ fn documents_have_the_shapes_of_the_golden_file() {
             seq,
             events,
             in_flight,
+            left: Some(Left {
+                behind: 1,
+                of: 2,
+                eta_ms: Some(40),
+                budget_ms: None,
+            }),
         },
     );
     golden.add("drain", drain());

@@ -1,13 +1,8 @@
-//! The verbs: their names on the command line and in paths, and which of them exist already.
-//!
-//! A verb of a later version is known by name, so that it is refused with "not in this version"
-//! instead of "no such verb".
+//! The verbs: their names on the command line and in paths.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-
-use super::{ApiError, Code};
 
 /// What an operator can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,13 +36,13 @@ pub enum Verb {
     Unknown,
     /// Applies the configuration file again.
     Reload,
-    /// Later: a rehearsal.
+    /// A rehearsal: never past the point of no return.
     Drill,
-    /// Later: the report of a run.
+    /// The report of a run.
     Report,
     /// What the gate would say to a request.
     ExplainHttp,
-    /// Later: shows and verifies the audit chain.
+    /// Shows and verifies the audit chain.
     Audit,
 }
 
@@ -101,20 +96,6 @@ impl Verb {
     /// The verb of this name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|verb| verb.name() == name)
-    }
-
-    /// The answer to a verb that is planned only.
-    pub fn not_in_this_version(self) -> ApiError {
-        ApiError::new(
-            Code::NotInThisVersion,
-            format!("`{self}` is not in this version"),
-        )
-        .hint("CHANGELOG.md lists what each version brings; `writefencectl --help` what is here")
-    }
-
-    /// False for what is planned only.
-    pub const fn in_this_version(self) -> bool {
-        !matches!(self, Self::Drill | Self::Report | Self::Audit)
     }
 }
 

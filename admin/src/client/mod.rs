@@ -16,8 +16,10 @@ use serde_json::{Map, Value};
 pub use error::ClientError;
 
 use crate::api::{
-    Drain, Reload, ReloadReport, Request, RunProgress, SessionList, Status, UnknownList, Verb,
+    AuditPage, Drain, Reload, ReloadReport, Request, RunProgress, SessionList, Status, UnknownList,
+    Verb,
 };
+use crate::report::Report;
 use crate::{Expect, Wait};
 
 /// Where the daemon listens unless told otherwise.
@@ -88,6 +90,24 @@ impl Client {
         let (run, after, ms) = (segment(run), wait.after, wait.at_most.as_millis());
         let path = format!("/v1/runs/{run}?after={after}&wait_ms={ms}");
         self.get(&path, wait.at_most).await
+    }
+
+    /// The report of a run.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn report(&self, run: &str) -> Result<Report> {
+        self.get(&format!("/v1/runs/{}/report", segment(run)), Duration::ZERO)
+            .await
+    }
+
+    /// Records of the audit behind number `after`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn audit(&self, after: u64, limit: usize) -> Result<AuditPage> {
+        let path = format!("/v1/audit?after={after}&limit={limit}");
+        self.get(&path, Duration::ZERO).await
     }
 
     /// A drain, as soon as it has an outcome or `at_most` is over.

@@ -48,6 +48,7 @@ impl RunFacts {
             Fact::State { state, .. } => self.check_state(*state),
             Fact::Verb { .. }
             | Fact::Exception { .. }
+            | Fact::Measured(_)
             | Fact::Note { .. }
             | Fact::HookBegun { .. }
             | Fact::HookEnded { .. } => Ok(()),
@@ -87,6 +88,10 @@ impl RunFacts {
 
     fn check_pnr(&self, candidate: &Pinned) -> Rule {
         self.check_running()?;
+        rule(
+            self.started.run_kind != RunKind::Drill,
+            "a drill does not pass the point of no return",
+        )?;
         rule(
             self.fence.is_some() && self.opened.is_none(),
             "the run is not fenced",

@@ -42,6 +42,7 @@ impl Fact {
             | Self::Aborting { .. }
             | Self::HookBegun { .. }
             | Self::HookEnded { .. }
+            | Self::Measured(_)
             | Self::State { .. } => None,
         }
     }
@@ -107,6 +108,10 @@ impl Fact {
                 ..
             } => "interrupted by a restart of the daemon".to_owned(),
             Self::State { .. } => String::new(),
+            Self::Measured(measured) => match measured.write_gap_ms {
+                Some(gap) => format!("writes were stopped for {gap} ms as the data path saw it"),
+                None => "nobody has written since, so the write gap is not known".to_owned(),
+            },
             Self::Note { text, .. } => text.clone(),
         }
     }

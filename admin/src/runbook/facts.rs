@@ -5,7 +5,7 @@
 
 use super::{FenceLsn, Fenced, Opened, Pinned, Promoted, RunState, Started, Step, StepState};
 use super::{next_verb, plan::verb_of};
-use crate::api::{ApiError, Certificate, Evidence, Run, StepRecord, Timestamp, Verb};
+use crate::api::{ApiError, Certificate, Evidence, Measured, Run, StepRecord, Timestamp, Verb};
 
 /// Where a run stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct RunFacts {
     pub promoted: Option<Promoted>,
     /// The opening, once writes passed again.
     pub opened: Option<(Timestamp, Opened)>,
+    /// What it cost.
+    pub measured: Option<Measured>,
 }
 
 /// Whether the daemon is at work on a run or the run waits for the operator.
@@ -84,6 +86,7 @@ impl RunFacts {
             pnr: None,
             promoted: None,
             opened: None,
+            measured: None,
         }
     }
 

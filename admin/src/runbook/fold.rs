@@ -146,6 +146,7 @@ impl RunFacts {
             Fact::Exception { text } => self.exceptions.push(text.clone()),
             Fact::Pnr { candidate } => self.pnr = Some(candidate.clone()),
             Fact::Promoted(promoted) => self.promoted = Some(promoted.clone()),
+            Fact::Measured(measured) => self.measured = Some(measured.clone()),
             Fact::Open(opened) => self.opened = Some((at, opened.clone())),
             Fact::Aborting { .. } => {
                 self.state = RunState::Aborting;

@@ -28,6 +28,10 @@ pub const fn verb_of(step: Step) -> Verb {
 pub fn steps_of(verb: Verb) -> Vec<Step> {
     match verb {
         Verb::Switchover | Verb::Failover => Step::ALL.to_vec(),
+        Verb::Drill => Step::ALL
+            .into_iter()
+            .filter(|step| *step < Step::Pnr)
+            .collect(),
         verb => Step::ALL
             .into_iter()
             .filter(|step| verb_of(*step) == verb)

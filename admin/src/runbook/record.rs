@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    ApiError, Certificate, Evidence, FenceAnswer, Finding, RunKind, RunState, Step, Timestamp, Verb,
+    ApiError, Certificate, Evidence, FenceAnswer, Finding, Measured, RunKind, RunState, Step,
+    Timestamp, Verb,
 };
 
 /// One line of a journal.
@@ -133,6 +134,8 @@ pub enum Fact {
         #[serde(default)]
         error: Option<ApiError>,
     },
+    /// What the run cost, as far as it was seen.
+    Measured(Measured),
     /// Something worth telling those who follow; changes nothing.
     Note {
         /// The step it belongs to.
@@ -167,6 +170,9 @@ pub struct Started {
     /// Whether stragglers are cancelled instead of rolling back.
     #[serde(default)]
     pub force_stragglers: bool,
+    /// Whether a drill leaves the old primary alone.
+    #[serde(default)]
+    pub fence_only: bool,
 }
 
 /// The fence of a run.
@@ -254,6 +260,7 @@ impl Fact {
             | Self::State { .. }
             | Self::HookBegun { .. }
             | Self::HookEnded { .. }
+            | Self::Measured(_)
             | Self::Note { .. } => false,
         }
     }

@@ -23,6 +23,7 @@ fn started(kind: RunKind) -> Fact {
         budget_ms: Some(15_000),
         accept_loss: false,
         force_stragglers: false,
+        fence_only: false,
     })
 }
 
@@ -609,4 +610,40 @@ fn expectations_are_compared_before_anything_else() {
             "{expect:?}"
         );
     }
+}
+
+#[test]
+fn how_far_a_run_is_and_what_may_be_left_of_it() {
+    let record = |seq: u64, ms: u64, fact: Fact| Record {
+        seq,
+        at: at_ms(ms),
+        run: "r".into(),
+        fact,
+    };
+    // Each step took ten milliseconds the last time.
+    let mut before = RunFacts::begin(&record(1, 0, started(RunKind::Switchover))).unwrap();
+    for step in before.steps.iter_mut() {
+        let from = 10 * step.name as u64;
+        step.state = StepState::Done;
+        (step.started, step.ended) = (Some(at_ms(from)), Some(at_ms(from + 10)));
+    }
+    let mut now = RunFacts::begin(&record(1, 0, started(RunKind::Switchover))).unwrap();
+    now.step_mut(Step::Preflight).state = StepState::Done;
+    let fence = now.step_mut(Step::Fence);
+    (fence.state, fence.started) = (StepState::Running, Some(at_ms(100)));
+    let found = left(&now, Some(&before), at_ms(104)).unwrap();
+    assert_eq!((found.behind, found.of), (1, 14));
+    assert_eq!(found.eta_ms, Some(12 * 10 + 6));
+    // A run of another kind says nothing about this one.
+    before.started.run_kind = RunKind::Failover;
+    assert_eq!(left(&now, Some(&before), at_ms(104)).unwrap().eta_ms, None);
+    now.started.run_kind = RunKind::Drill;
+    now.started.fence_only = true;
+    assert_eq!(left(&now, None, at_ms(104)).unwrap().of, 3);
+    now.state = RunState::Done;
+    assert_eq!(left(&now, None, at_ms(104)), None);
+}
+
+fn at_ms(ms: u64) -> Timestamp {
+    Timestamp::new(UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + ms))
 }

@@ -64,6 +64,7 @@ pub(super) async fn act<C: Control>(
             to.call(|c, k, r| async move { c.failover(k, r).await })
                 .await
         }
+        Verb::Drill => to.call(|c, k, r| async move { c.drill(k, r).await }).await,
         Verb::Abort => to.call(|c, k, r| async move { c.abort(k, r).await }).await,
         Verb::Resume => to.call(|c, k, r| async move { c.resume(k, r).await }).await,
         Verb::ExplainSql => {
@@ -78,8 +79,9 @@ pub(super) async fn act<C: Control>(
             to.call(|c, k, r| async move { c.unknown_ack(k, r).await })
                 .await
         }
-        Verb::Sessions | Verb::Reload => refuse(wrong_method("POST", uri.path())),
-        Verb::Drill | Verb::Report | Verb::Audit => refuse(verb.not_in_this_version()),
+        Verb::Sessions | Verb::Reload | Verb::Report | Verb::Audit => {
+            refuse(wrong_method("POST", uri.path()))
+        }
     }
 }
 

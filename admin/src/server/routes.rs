@@ -39,10 +39,27 @@ struct WaitQuery {
     wait_ms: u64,
 }
 
+/// `?after=…&limit=…`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageQuery {
+    #[serde(default)]
+    after: u64,
+    #[serde(default = "a_page")]
+    limit: usize,
+}
+
+/// Records of the audit in an answer unless asked for otherwise: some hundred KiB.
+const fn a_page() -> usize {
+    500
+}
+
 pub(super) fn router<C: Control>(control: Arc<C>, calls: Arc<Calls>) -> Router {
     Router::new()
         .route("/v1/status", get(status::<C>))
         .route("/v1/runs/{id}", get(progress::<C>))
+        .route("/v1/runs/{id}/report", get(report::<C>))
+        .route("/v1/audit", get(audit::<C>))
         .route("/v1/groups/{group}/drains/{id}", get(drain::<C>))
         .route("/v1/groups/{group}/{verb}", get(look::<C>).post(act::<C>))
         .route("/v1/reload", post(reload::<C>))
@@ -69,6 +86,28 @@ async fn progress<C: Control>(State(app): Shared<C>, path: PathOf<String>, uri: 
         let control = Arc::clone(&app.control);
         app.calls
             .look(async move { control.progress(&run, wait).await })
+            .await
+    };
+    document(call.await)
+}
+
+async fn report<C: Control>(State(app): Shared<C>, path: PathOf<String>) -> Response {
+    let call = async {
+        let run = from_path(path)?;
+        let control = Arc::clone(&app.control);
+        app.calls
+            .look(async move { control.report(&run).await })
+            .await
+    };
+    document(call.await)
+}
+
+async fn audit<C: Control>(State(app): Shared<C>, uri: Uri) -> Response {
+    let call = async {
+        let PageQuery { after, limit } = paging(&uri)?;
+        let control = Arc::clone(&app.control);
+        app.calls
+            .look(async move { control.audit(after, limit).await })
             .await
     };
     document(call.await)
@@ -124,6 +163,15 @@ pub(super) fn from_path<T>(path: PathOf<T>) -> Result<T, ApiError> {
             format!("the path cannot be read: {error}"),
         )
     })
+}
+
+fn paging(uri: &Uri) -> Result<PageQuery, ApiError> {
+    let query = Query::<PageQuery>::try_from_uri(uri).map_err(|error| {
+        let message = format!("the query of {uri} cannot be used: {error}");
+        ApiError::new(Code::BadRequest, message)
+            .hint("`after` and `limit`, both whole numbers, are accepted")
+    })?;
+    Ok(query.0)
 }
 
 fn waiting(uri: &Uri) -> Result<Wait, ApiError> {

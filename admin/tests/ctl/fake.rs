@@ -12,11 +12,16 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use writefence_admin::api::*;
+use writefence_admin::audit::{EMPTY_ROOT, Entry, Line};
+use writefence_admin::report::{Report, build};
 use writefence_admin::runbook::{
     Fact, Fenced, Opened, Pinned, Promoted, Record, RunFacts, Started, Working, check_abort,
     check_resume, check_run, steps_of,
 };
 use writefence_admin::{Actor, Answer, Call, Control, Wait};
+
+/// Records in its audit: more than one answer holds.
+const RECORDS: u64 = 1200;
 
 /// Between two records of a script.
 const PACE: Duration = Duration::from_millis(2);
@@ -122,6 +127,7 @@ impl Fake {
             budget_ms: None,
             accept_loss: false,
             force_stragglers: false,
+            fence_only: false,
         };
         let record = Record {
             seq: 1,
@@ -284,12 +290,13 @@ fn script(reason: &str) -> Vec<Fact> {
     let mut facts = match reason {
         "rolls-back" => up_to(Step::Drain),
         "interrupted" => up_to(Step::Drain),
-        "foreign" => up_to(Step::Drain),
+        "foreign" | "rehearsed" => up_to(Step::Drain),
         "forever" => up_to(Step::Fence),
         _ => up_to(Step::Report),
     };
     match reason {
         "rolls-back" => facts.extend(back(RunState::RolledBack, Some(Code::BudgetExceeded))),
+        "rehearsed" => facts.extend(back(RunState::RolledBack, None)),
         "interrupted" => facts.push(becomes(RunState::Interrupted, None)),
         "foreign" => facts.push(becomes(RunState::Failed, Some(Code::ForeignWriters))),
         "not-verified" => facts.push(becomes(RunState::Failed, Some(Code::VerificationFailed))),
@@ -416,6 +423,7 @@ impl Control for Fake {
             seq,
             events,
             in_flight: Some(in_flight()),
+            left: None,
         })
     }
 
@@ -543,6 +551,44 @@ impl Control for Fake {
         self.note(&call, &request)?;
         self.whole(call, RunKind::Failover, &request.to, &request.reason)
             .await
+    }
+
+    async fn drill(&self, call: Call, request: DrillRequest) -> Answer<Run> {
+        self.note(&call, &request)?;
+        self.whole(call, RunKind::Drill, &request.to, "rehearsed")
+            .await
+    }
+
+    async fn report(&self, run: &str) -> Answer<Report> {
+        let missing = || ApiError::new(Code::NoSuchRun, format!("there is no run {run}"));
+        let facts = self.state().facts.clone().filter(|facts| facts.run == run);
+        let facts = facts.ok_or_else(missing)?;
+        Ok(build(&facts, &[], vec![], None, Timestamp::now()))
+    }
+
+    async fn audit(&self, after: u64, limit: usize) -> Answer<AuditPage> {
+        let mut lines = Vec::new();
+        let mut prev = EMPTY_ROOT;
+        for seq in 1..=RECORDS {
+            let entry = Entry::new(writefence_admin::audit::Event::Verb, "accepted").fact("n", seq);
+            let line = Line { seq, prev, entry };
+            prev = line.hash();
+            lines.push(String::from_utf8(line.encode()).unwrap());
+        }
+        let from = usize::try_from(after)
+            .unwrap_or(usize::MAX)
+            .min(lines.len());
+        let lines: Vec<_> = lines.split_off(from).into_iter().take(limit).collect();
+        let last = after.saturating_add(lines.len() as u64);
+        Ok(AuditPage {
+            key: "writefence/test+00000000+AA==".into(),
+            size: RECORDS,
+            checkpoint: "a checkpoint\n".into(),
+            lines,
+            last,
+            end: last >= RECORDS,
+            broken: None,
+        })
     }
 
     async fn abort(&self, call: Call, request: Abort) -> Answer<Run> {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 use writefence_admin::api::{ApiError, Code, FenceAnswer};
+use writefence_admin::audit::{Entry, Event};
 use writefence_admin::runbook::{Fact, Fenced, Opened, Pinned, RunState, check_abort};
 
 use super::book::Book;
@@ -159,7 +160,7 @@ impl Actor {
         });
         self.book.note_with(fact, Durability::Lazy).await?;
         let (done, durable) = oneshot::channel();
-        let book = Arc::clone(&self.book);
+        let (book, name) = (Arc::clone(&self.book), self.group.name.clone());
         self.tasks.spawn(async move {
             let stored = match first {
                 std::task::Poll::Ready(stored) => stored,
@@ -169,6 +170,11 @@ impl Actor {
                 Ok(_) => book.sync().await,
                 Err(error) => Err(not_durable(&error)),
             };
+            if let Err(error) = &result {
+                let (epoch, why) = (epoch.value(), &error.message);
+                book.trail()
+                    .phase("fenced_in_memory_only", &name, epoch, why);
+            }
             drop(turn);
             // Nobody may wait for it any more: the run was asked to stop.
             let _ = done.send(result);
@@ -232,7 +238,7 @@ impl Actor {
     }
 
     /// Fences without a run: another server answers where the accepted one was.
-    pub(crate) async fn trip(&self) -> Result<Epoch, ApiError> {
+    pub(crate) async fn trip(&self, why: &str) -> Result<Epoch, ApiError> {
         let _turn = self.turn.lock().await;
         let now = clock::now();
         let (grace, deadline) = (now, now);
@@ -252,7 +258,17 @@ impl Actor {
             })
         };
         let fenced = fence_durably(&self.group.gate, &Lane::ALL, Answer::Reject, plan, put).await;
-        fenced.map_err(|error| not_durable(&error))
+        let (trail, name, epoch) = (self.book.trail(), &self.group.name, self.epoch().value());
+        match fenced {
+            Ok(epoch) => {
+                trail.phase("fenced", name, epoch.value(), why);
+                Ok(epoch)
+            }
+            Err(error) => {
+                trail.phase("fenced_in_memory_only", name, epoch, why);
+                Err(not_durable(&error))
+            }
+        }
     }
 
     /// Opens on the target in force, at the end of a run's way back.
@@ -310,10 +326,12 @@ impl Actor {
                 .then_some(Fact::Open(Opened { region, epoch }));
             async move {
                 // The run's own record of the promotion reaches the disk before the first write
-                // too; both at the same time.
-                let (stored, synced) = tokio::join!(stored, self.book.sync());
+                // too, and the audit's of the opening; all at the same time.
+                let (stored, synced, audited) =
+                    tokio::join!(stored, self.book.sync(), self.book.trail().sync());
                 stored.map_err(|e| storage(&e))?;
                 synced?;
+                audited?;
                 match fact {
                     Some(fact) => self.book.note_with(fact, Durability::Lazy).await,
                     None => Ok(()),
@@ -321,9 +339,24 @@ impl Actor {
             }
         };
         let attempted = self.epoch().next();
+        let (trail, name) = (self.book.trail(), &self.group.name);
+        let region = self.group.targets.accepted().region.to_string();
+        let own = Entry::new(Event::Phase, "opening").fact("region", &region);
+        trail.append(Entry {
+            group: Some(name.clone()),
+            run: live.as_ref().map(|facts| facts.run.clone()),
+            epoch: Some(attempted.value()),
+            ..own
+        });
         let opened = open_durably(&self.group.gate, put).await;
-        if opened.is_err() {
-            self.offered.store(attempted.value(), Ordering::Relaxed);
+        match &opened {
+            // A run's own record says the same.
+            Ok(_) if live.is_some() => {}
+            Ok(epoch) => trail.phase("opened", name, epoch.value(), ""),
+            Err(error) => {
+                self.offered.store(attempted.value(), Ordering::Relaxed);
+                trail.phase("not_opened", name, attempted.value(), &chain(error));
+            }
         }
         opened.map_err(|error| match error {
             DurableError::NotStored { source, .. } => source,

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use writefence_admin::api::{ApiError, Code, Event, Run, RunProgress, Timestamp};
-use writefence_admin::runbook::{Fact, Record, RunFacts, Started, Working, encode};
+use writefence_admin::runbook::{Fact, Record, RunFacts, Started, Working, encode, left};
 
 use super::error::{internal, storage};
 use super::events::sentence;
+use super::trail::Trail;
 use crate::fleet::{Durability, Store};
 
 /// See the module.
@@ -22,18 +23,25 @@ pub(crate) struct Book {
     writing: tokio::sync::Mutex<()>,
     page: Mutex<Page>,
     turned: watch::Sender<u64>,
+    trail: Trail,
 }
 
 #[derive(Default)]
 struct Page {
     facts: Option<RunFacts>,
+    /// The run before, for estimates.
+    before: Option<RunFacts>,
     events: Vec<Event>,
     working: bool,
 }
 
 impl Book {
     /// A book with the group's last run, if there was one, as its journal tells.
-    pub(crate) fn new(store: Arc<dyn Store>, last: Option<(RunFacts, Vec<Record>)>) -> Arc<Self> {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        trail: Trail,
+        last: Option<(RunFacts, Vec<Record>)>,
+    ) -> Arc<Self> {
         let mut page = Page::default();
         if let Some((facts, records)) = last {
             page.facts = Some(facts);
@@ -45,7 +53,13 @@ impl Book {
             writing,
             page: Mutex::new(page),
             turned: watch::Sender::new(0),
+            trail,
         })
+    }
+
+    /// The audit.
+    pub(crate) fn trail(&self) -> &Trail {
+        &self.trail
     }
 
     /// The live or the last run's facts.
@@ -92,8 +106,9 @@ impl Book {
         };
         let facts = RunFacts::begin(&record).map_err(|e| internal(e.to_string()))?;
         self.append(&record, Durability::Sync).await?;
+        self.trail.journaled(&facts, &record);
         let mut page = self.page();
-        page.facts = Some(facts);
+        page.before = page.facts.replace(facts);
         page.events = vec![event(&record)];
         drop(page);
         self.turn();
@@ -127,6 +142,7 @@ impl Book {
         self.append(&record, how)
             .await
             .map_err(|e| e.run(&facts.run))?;
+        self.trail.journaled(&facts, &record);
         let mut page = self.page();
         page.facts = Some(facts);
         page.events.push(event(&record));
@@ -162,11 +178,14 @@ impl Book {
             .cloned()
             .collect();
         let seq = page.events.last().map_or(0, |e| e.seq);
+        let facts = page.facts.as_ref();
+        let left = facts.and_then(|facts| left(facts, page.before.as_ref(), Timestamp::now()));
         Some(RunProgress {
             run,
             seq,
             events,
             in_flight: None,
+            left,
         })
     }
 

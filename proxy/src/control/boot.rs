@@ -26,6 +26,7 @@ use super::servers::Servers;
 use super::settings::Settings;
 use super::start::{self, Begin, FirstStart};
 use super::steps::Asked;
+use super::trail::Trail;
 use super::tripwire::{self, Tripwire};
 use super::work::{Job, launch};
 use super::{nearby, unknown};
@@ -177,6 +178,8 @@ pub struct GroupParts {
     pub log: Arc<Incarnation>,
     /// What the predecessor left.
     pub left: Predecessor,
+    /// The audit.
+    pub trail: Trail,
     /// Everything started here is waited for at the end.
     pub tasks: Tasks,
     /// The end.
@@ -244,7 +247,11 @@ pub(crate) fn desk(parts: &GroupParts, boot: &mut Boot, servers: Arc<dyn Servers
         .iter()
         .map(|target| target.region.clone())
         .collect();
-    let book = Book::new(Arc::clone(&parts.store), boot.last.take());
+    let book = Book::new(
+        Arc::clone(&parts.store),
+        parts.trail.clone(),
+        boot.last.take(),
+    );
     let leftover = Arc::new(Leftover::new(
         parts.left.clone(),
         &regions,
@@ -286,6 +293,7 @@ pub(crate) fn desk(parts: &GroupParts, boot: &mut Boot, servers: Arc<dyn Servers
         board: Board::default(),
         tripwire: Tripwire::default(),
         moved: ArcSwap::from_pointee(clock::now()),
+        baseline: std::sync::Mutex::default(),
         notice: ArcSwap::from_pointee(None),
         trouble: ArcSwap::from_pointee(None),
         verbs: Mutex::default(),
@@ -380,7 +388,8 @@ async fn refuse_server(desk: &Desk, error: &ApiError) {
     let text = format!("{error}; writes stay fenced, `open-writes --primary R` decides");
     tracing::error!(group = %desk.group.name, text, "not the accepted primary");
     desk.notice.store(Arc::new(Some(text)));
-    if let Err(error) = desk.actor.trip().await {
+    let why = error.to_string();
+    if let Err(error) = desk.actor.trip(&why).await {
         tracing::error!(group = %desk.group.name, %error, "the fence is not durable");
     }
 }

@@ -128,6 +128,7 @@ async fn pause(desk: &Arc<Desk>, by: &str) -> Result<String, ApiError> {
         budget_ms: None,
         accept_loss: false,
         force_stragglers: false,
+        fence_only: false,
     };
     desk.book.begin(&run, started).await?;
     let (verb, actor) = (Verb::Prepare, by.to_owned());

@@ -14,6 +14,7 @@ use super::checks::Kept;
 use super::drains::Drains;
 use super::figures::Tally;
 use super::leftover::Leftover;
+use super::measure::Baseline;
 use super::preflight::watch::Board;
 use super::servers::{Own, Servers, Ticket};
 use super::settings::Settings;
@@ -44,6 +45,8 @@ pub(crate) struct Desk {
     pub(crate) tripwire: Tripwire,
     /// When the target in force changed last.
     pub(crate) moved: ArcSwap<Instant>,
+    /// The counts before the fence of the live or the last run.
+    pub(crate) baseline: std::sync::Mutex<Option<Baseline>>,
     /// Why the group came up fenced, for status.
     pub(crate) notice: ArcSwap<Option<String>>,
     /// Why the run stands still, where no step's record says it.

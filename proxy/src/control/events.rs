@@ -83,6 +83,13 @@ pub(crate) fn sentence(fact: &Fact) -> (Option<Step>, String) {
             None,
             format!("hook {hook} failed after {took_ms} ms: {why}"),
         ),
+        Fact::Measured(m) => (
+            None,
+            match m.write_gap_ms {
+                Some(gap) => format!("writes were stopped for {gap} ms as the data path saw it"),
+                None => "nobody has written since: the write gap is not known".to_owned(),
+            },
+        ),
         Fact::Note { step, text } => (*step, text.clone()),
     }
 }

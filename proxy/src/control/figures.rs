@@ -131,6 +131,11 @@ impl Daemon {
             }
             all.insert(format!("state/{name}"), state(desk));
         }
+        let (status, detail) = match self.trail().broken() {
+            None => (Level::Operational, "the audit is written".to_owned()),
+            Some(why) => (Level::Failed, why),
+        };
+        all.insert("audit".to_owned(), Component { status, detail });
         all
     }
 }

@@ -23,6 +23,7 @@ mod former;
 mod hooks;
 mod leftover;
 mod line;
+mod measure;
 mod nearby;
 mod observer;
 mod plan;
@@ -34,6 +35,7 @@ mod status;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod tripwire;
 mod unknown;
 mod verbs;
@@ -44,16 +46,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use writefence_admin::api::{
-    Abort, ApiError, Code, Drain, ExplainHttp, ExplainHttpRequest, ExplainSql, ExplainSqlRequest,
-    FailoverRequest, OpenWrites, Preflight, PreflightRequest, Prepare, Promote, Reload,
-    ReloadReport, Resume, Run, RunKind, RunProgress, SessionList, Status, SwitchoverRequest,
-    Timestamp, UnknownAck, UnknownList, Verify, WatchDrain,
+    Abort, ApiError, AuditPage, Code, Drain, DrillRequest, ExplainHttp, ExplainHttpRequest,
+    ExplainSql, ExplainSqlRequest, FailoverRequest, OpenWrites, Preflight, PreflightRequest,
+    Prepare, Promote, Reload, ReloadReport, Resume, Run, RunKind, RunProgress, SessionList, Status,
+    SwitchoverRequest, Timestamp, UnknownAck, UnknownList, Verb, Verify, WatchDrain,
 };
-use writefence_admin::runbook::{Working, check_run};
+use writefence_admin::audit::{Entry, Event};
+use writefence_admin::report::{Audited, Report, build};
+use writefence_admin::runbook::{Record, RunFacts, Working, check_run};
 use writefence_admin::{Actor, Answer, Call, Control, Wait};
 
 use desk::Desk;
 use error::refused;
+use trail::Used;
 
 pub use boot::{Boot, BootError, GroupParts, Opened, open};
 pub use console::{Listing, serve_consoles};
@@ -61,6 +66,7 @@ pub use error::chain;
 pub use figures::{Figures, RegionFigures};
 pub use line::ObserverLogin;
 pub use settings::Settings;
+pub use trail::Trail;
 
 use crate::fleet::Store;
 
@@ -98,7 +104,49 @@ impl Daemon {
     /// # Errors
     /// It has problems; nothing was applied.
     pub fn reload_now(&self) -> Answer<ReloadReport> {
-        (self.reloader)()
+        self.reload_as("writefence, by a signal")
+    }
+
+    fn reload_as(&self, actor: &str) -> Answer<ReloadReport> {
+        let answer = (self.reloader)();
+        let mut entry = match &answer {
+            Ok(report) => Entry::new(Event::Reload, "applied")
+                .fact("applied", report.applied.join(" "))
+                .fact("needs_restart", report.needs_restart.join(" ")),
+            Err(error) => Entry::new(Event::Reload, format!("refused: {}", error.code))
+                .fact("why", &error.message),
+        };
+        entry.actor = actor.to_owned();
+        entry.verb = Some(Verb::Reload);
+        let trail = self.trail();
+        trail.append(entry);
+        trail.sync_soon();
+        answer
+    }
+
+    /// The audit; every group writes into the same.
+    fn trail(&self) -> Trail {
+        let first = self.desks.first();
+        first.map_or_else(Trail::default, |desk| desk.book.trail().clone())
+    }
+
+    /// Carries out a verb that changes something, and records how it was answered.
+    async fn used<T>(
+        &self,
+        call: &Call,
+        verb: Verb,
+        reason: Option<&str>,
+        work: impl Future<Output = Answer<T>>,
+    ) -> Answer<T> {
+        let used = Used {
+            actor: call.actor,
+            verb,
+            group: Some(call.group.clone()),
+            reason: reason.map(str::to_owned),
+        };
+        let answer = work.await;
+        self.trail().answered(used, &answer);
+        answer
     }
 
     /// Whether every group lets writes pass.
@@ -118,8 +166,8 @@ impl Daemon {
             })
     }
 
-    /// A run that another one has followed: from its journal.
-    async fn past(&self, run: &str) -> Answer<RunProgress> {
+    /// A run's journal, also of one that others have followed.
+    async fn journal(&self, run: &str) -> Answer<(RunFacts, Vec<Record>)> {
         let missing = || refused(Code::NoSuchRun, format!("no run {run} is known"));
         let store = Arc::clone(&self.store);
         let journals = tokio::task::spawn_blocking(move || store.journals()).await;
@@ -130,7 +178,12 @@ impl Daemon {
             .find(|(id, _)| id == run)
             .ok_or_else(missing)?
             .1;
-        let (facts, records) = boot::read_journal(run, &lines).map_err(error::internal)?;
+        boot::read_journal(run, &lines).map_err(error::internal)
+    }
+
+    /// A run that another one has followed: from its journal.
+    async fn past(&self, run: &str) -> Answer<RunProgress> {
+        let (facts, records) = self.journal(run).await?;
         let (seq, now) = (facts.seq, Timestamp::now());
         let events = records.iter().map(book::event).collect();
         Ok(RunProgress {
@@ -138,6 +191,7 @@ impl Daemon {
             seq,
             events,
             in_flight: None,
+            left: None,
         })
     }
 }
@@ -174,6 +228,46 @@ impl Control for Daemon {
         }
         progress.in_flight = Some(status::in_flight(desk));
         Ok(progress)
+    }
+
+    async fn report(&self, run: &str) -> Answer<Report> {
+        let (facts, records) = self.journal(run).await?;
+        let trail = self.trail();
+        let audit = trail.signed().await.and_then(|at| {
+            let key = trail.log()?.verifier().to_string();
+            Some(Audited {
+                key,
+                size: at.size,
+                checkpoint: at.checkpoint,
+            })
+        });
+        let group = &facts.started.group;
+        let desk = self.desks.iter().find(|desk| desk.group.name == *group);
+        let unknown = desk.map_or_else(Vec::new, |desk| views::unknown(desk).writes);
+        Ok(build(&facts, &records, unknown, audit, Timestamp::now()))
+    }
+
+    async fn audit(&self, after: u64, limit: usize) -> Answer<AuditPage> {
+        let trail = self.trail();
+        let at = trail.signed().await;
+        let read = tokio::task::spawn_blocking(move || {
+            let log = trail.log()?;
+            Some((log.verifier(), log.read(after, limit), log.broken()))
+        });
+        let read = read.await.map_err(|e| error::internal(e.to_string()))?;
+        let missing = || refused(Code::Precondition, "this daemon keeps no audit");
+        let (key, page, broken) = read.ok_or_else(missing)?;
+        let page = page.map_err(|e| ApiError::new(Code::Storage, chain(&e)))?;
+        let at = at.ok_or_else(missing)?;
+        Ok(AuditPage {
+            key: key.to_string(),
+            size: at.size,
+            checkpoint: at.checkpoint,
+            lines: page.lines,
+            last: page.last,
+            end: page.end,
+            broken,
+        })
     }
 
     async fn drain(&self, group: &str, id: &str, at_most: Duration) -> Answer<Drain> {
@@ -223,53 +317,85 @@ impl Control for Daemon {
     }
 
     async fn prepare(&self, call: Call, request: Prepare) -> Answer<Run> {
-        verbs::prepare(self.desk(&call.group)?, call, request).await
+        let reason = request.reason.clone();
+        let work = async { verbs::prepare(self.desk(&call.group)?, call.clone(), request).await };
+        self.used(&call, Verb::Prepare, Some(&reason), work).await
     }
 
     async fn watch_drain(&self, call: Call, request: WatchDrain) -> Answer<Drain> {
-        let desk = self.desk(&call.group)?;
-        let draining = verbs::watch_drain(desk, call, request).await?;
-        Ok(desk.drains.document(&draining))
+        let work = async {
+            let desk = self.desk(&call.group)?;
+            let draining = verbs::watch_drain(desk, call.clone(), request).await?;
+            Ok(desk.drains.document(&draining))
+        };
+        self.used(&call, Verb::WatchDrain, None, work).await
     }
 
     async fn promote(&self, call: Call, request: Promote) -> Answer<Run> {
-        verbs::promote(self.desk(&call.group)?, call, request).await
+        let work = async { verbs::promote(self.desk(&call.group)?, call.clone(), request).await };
+        self.used(&call, Verb::Promote, None, work).await
     }
 
     async fn open_writes(&self, call: Call, request: OpenWrites) -> Answer<Run> {
-        verbs::open_writes(self.desk(&call.group)?, call, request).await
+        let work =
+            async { verbs::open_writes(self.desk(&call.group)?, call.clone(), request).await };
+        self.used(&call, Verb::OpenWrites, None, work).await
     }
 
     async fn verify(&self, call: Call, request: Verify) -> Answer<Run> {
-        verbs::verify(self.desk(&call.group)?, call, request).await
+        let work = async { verbs::verify(self.desk(&call.group)?, call.clone(), request).await };
+        self.used(&call, Verb::Verify, None, work).await
     }
 
     async fn switchover(&self, call: Call, request: SwitchoverRequest) -> Answer<Run> {
-        verbs::switchover(self.desk(&call.group)?, call, request).await
+        let reason = request.reason.clone();
+        let work =
+            async { verbs::switchover(self.desk(&call.group)?, call.clone(), request).await };
+        self.used(&call, Verb::Switchover, Some(&reason), work)
+            .await
     }
 
     async fn failover(&self, call: Call, request: FailoverRequest) -> Answer<Run> {
-        verbs::failover(self.desk(&call.group)?, call, request).await
+        let reason = request.reason.clone();
+        let work = async { verbs::failover(self.desk(&call.group)?, call.clone(), request).await };
+        self.used(&call, Verb::Failover, Some(&reason), work).await
+    }
+
+    async fn drill(&self, call: Call, request: DrillRequest) -> Answer<Run> {
+        let reason = request.reason.clone();
+        let work = async { verbs::drill(self.desk(&call.group)?, call.clone(), request).await };
+        self.used(&call, Verb::Drill, Some(&reason), work).await
     }
 
     async fn abort(&self, call: Call, _request: Abort) -> Answer<Run> {
-        verbs::abort(self.desk(&call.group)?, call).await
+        let work = async { verbs::abort(self.desk(&call.group)?, call.clone()).await };
+        self.used(&call, Verb::Abort, None, work).await
     }
 
     async fn resume(&self, call: Call, _request: Resume) -> Answer<Run> {
-        verbs::resume(self.desk(&call.group)?, call).await
+        let work = async { verbs::resume(self.desk(&call.group)?, call.clone()).await };
+        self.used(&call, Verb::Resume, None, work).await
     }
 
     async fn unknown_ack(&self, call: Call, request: UnknownAck) -> Answer<UnknownList> {
-        let desk = self.desk(&call.group)?;
-        let live = desk.book.live().map(|facts| facts.run);
-        check_run(&call.expect, live.as_deref(), desk.actor.epoch().value())?;
-        views::acknowledge(desk, &call.actor.to_string(), &request)?;
-        Ok(views::unknown(desk))
+        let reason = request.reason.clone();
+        let work = async {
+            let desk = self.desk(&call.group)?;
+            let live = desk.book.live().map(|facts| facts.run);
+            check_run(&call.expect, live.as_deref(), desk.actor.epoch().value())?;
+            let ids = views::acknowledge(desk, &call.actor.to_string(), &request)?;
+            let mut entry = Entry::new(Event::Unknown, "acknowledged").fact("ids", ids.join(" "));
+            entry.actor = call.actor.to_string();
+            entry.group = Some(call.group.clone());
+            entry.reason = Some(request.reason.clone());
+            desk.book.trail().append(entry);
+            Ok(views::unknown(desk))
+        };
+        self.used(&call, Verb::Unknown, Some(&reason), work).await
     }
 
     async fn reload(&self, actor: Actor, _request: Reload) -> Answer<ReloadReport> {
         tracing::info!(%actor, "reload");
-        (self.reloader)()
+        self.reload_as(&actor.to_string())
     }
 }

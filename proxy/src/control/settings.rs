@@ -46,6 +46,10 @@ pub struct Settings {
     pub evidence: config::Evidence,
     /// Reads may go to a standby within that lag while the primary's region cannot be reached.
     pub reads_elsewhere: bool,
+    /// The objective for the time of recovery, for reports.
+    pub rto: Option<Duration>,
+    /// The objective for the loss, for reports.
+    pub rpo: Option<Duration>,
 }
 
 impl From<&config::Group> for Settings {
@@ -79,6 +83,8 @@ impl From<&config::Group> for Settings {
             promotion: group.driver.timeout,
             evidence: group.evidence.clone(),
             reads_elsewhere: group.reads.away == config::Away::Other,
+            rto: group.objectives.rto,
+            rpo: group.objectives.rpo,
         }
     }
 }

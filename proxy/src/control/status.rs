@@ -83,6 +83,11 @@ pub(crate) fn notices(desk: &Desk) -> Vec<String> {
         ));
     }
     all.extend(former::notices(desk));
+    if let Some(why) = desk.book.trail().broken() {
+        all.push(format!(
+            "the audit cannot be written, so writes would not be opened again: {why}"
+        ));
+    }
     all
 }
 

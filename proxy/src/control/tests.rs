@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use writefence_admin::api::{
-    ApiError, Code, DrainOutcome, FailoverRequest, OpenWrites, Prepare, Promote, Run, RunState,
-    Step, StepState, SwitchoverRequest, Verify, WatchDrain,
+    ApiError, Code, DrainOutcome, DrillRequest, Exit, FailoverRequest, OpenWrites, Prepare,
+    Promote, Run, RunState, Step, StepState, SwitchoverRequest, Verb, Verify, WatchDrain,
 };
 use writefence_admin::{Actor, Call, Expect};
 
@@ -495,6 +495,78 @@ mod first_start {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn writes_are_stopped_although_the_journal_cannot_be_written() {
+    let World { desk, fake, store } = World::open().await;
+    store.fail_after(0);
+    let ask = Prepare {
+        primary: "a".to_owned(),
+        reason: "test".to_owned(),
+        answer: None,
+        hold_ms: None,
+    };
+    let error = verbs::prepare(&desk, call(), ask).await.unwrap_err();
+    assert_eq!(error.code, Code::Storage);
+    assert!(error.message.contains("stopped in memory"), "{error}");
+    assert!(desk.actor.is_fenced() && desk.book.live().is_none());
+    // A planned move is only refused: nobody asked for writes to be stopped for their own sake.
+    store.heal();
+    let open = OpenWrites {
+        primary: "a".to_owned(),
+        accept_loss: false,
+    };
+    verbs::open_writes(&desk, call(), open).await.unwrap();
+    let run = rest(&desk).await;
+    assert_eq!(run.state, RunState::Done, "{:?}", run.error);
+    store.fail_after(0);
+    let error = verbs::switchover(&desk, call(), to("b")).await.unwrap_err();
+    assert_eq!(error.code, Code::Storage);
+    assert!(!desk.actor.is_fenced());
+    drop(fake);
+}
+
+#[tokio::test]
+async fn a_drill_takes_every_step_before_the_point_of_no_return_and_goes_back() {
+    for fence_only in [true, false] {
+        let World { desk, fake, .. } = World::open().await;
+        let ask = DrillRequest {
+            to: "b".to_owned(),
+            reason: "test".to_owned(),
+            fence_only,
+            budget_ms: None,
+        };
+        verbs::drill(&desk, call(), ask).await.unwrap();
+        let run = rest(&desk).await;
+        assert_eq!(run.state, RunState::RolledBack, "{:?}", run.error);
+        assert_eq!(run.verdict(Verb::Drill), Exit::Done);
+        assert!(!desk.actor.is_fenced());
+        assert_eq!(desk.accepted().as_str(), "a");
+        let calls = fake.calls();
+        assert!(!calls.iter().any(|call| call.starts_with("promote")));
+        let barred = calls.iter().any(|call| call.starts_with("bar "));
+        assert_eq!(barred, !fence_only, "{calls:?}");
+        let facts = desk.book.facts().unwrap();
+        assert!(facts.pnr.is_none() && facts.measured.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_drill_that_fails_goes_back_and_says_why() {
+    let World { desk, fake, .. } = World::open().await;
+    fake.fail("replayed", ApiError::new(Code::CandidateBehind, "behind"));
+    let ask = DrillRequest {
+        to: "b".to_owned(),
+        reason: "test".to_owned(),
+        fence_only: false,
+        budget_ms: None,
+    };
+    verbs::drill(&desk, call(), ask).await.unwrap();
+    let run = rest(&desk).await;
+    assert_eq!(code(run.error.clone()), Some(Code::CandidateBehind));
+    assert_eq!(run.verdict(Verb::Drill), Exit::Precondition);
+    assert!(!desk.actor.is_fenced());
 }
 
 /// Asks for a fence while a request is in flight.

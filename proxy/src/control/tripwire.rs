@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::sleep;
+use writefence_admin::audit::{Entry, Event};
 
 use super::desk::Desk;
 use super::line::OBSERVER;
@@ -262,6 +263,12 @@ fn raise(desk: &Desk, region: &Region, alarm: &Alarm) {
     let text = alarm.sentence(region.as_str(), &desk.accepted());
     let epoch = desk.actor.epoch().value();
     tracing::error!(group = %desk.group.name, region = %region, epoch, "{text}");
+    let trail = desk.book.trail();
+    let mut entry = Entry::new(Event::SplitBrain, "alarm").fact("region", region);
+    entry.group = Some(desk.group.name.clone());
+    entry.epoch = Some(epoch);
+    trail.append(entry.fact("what", text));
+    trail.sync_soon();
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use writefence_admin::Call;
 use writefence_admin::api::{
-    ApiError, Code, FailoverRequest, FenceAnswer, OpenWrites, Prepare, Promote, Run, RunKind,
-    RunState, Step, StepState, SwitchoverRequest, Timestamp, Verb, Verify, WatchDrain,
+    ApiError, Code, DrillRequest, FailoverRequest, FenceAnswer, OpenWrites, Prepare, Promote, Run,
+    RunKind, RunState, Step, StepState, SwitchoverRequest, Timestamp, Verb, Verify, WatchDrain,
 };
 use writefence_admin::runbook::{
     Fact, RunFacts, Started, check_abort, check_run, first_step, steps_of,
@@ -55,6 +55,7 @@ fn started(call: &Call, kind: RunKind, from: Option<&Region>, reason: &str) -> S
         budget_ms: None,
         accept_loss: false,
         force_stragglers: false,
+        fence_only: false,
     }
 }
 
@@ -185,13 +186,10 @@ pub(crate) async fn prepare(desk: &Arc<Desk>, call: Call, ask: Prepare) -> Verdi
     }
     make_room(desk, live).await?;
     is_open(desk)?;
-    begin(
-        desk,
-        &call,
-        Verb::Prepare,
-        started(&call, RunKind::Steps, Some(&from), &ask.reason),
-    )
-    .await?;
+    let made = started(&call, RunKind::Steps, Some(&from), &ask.reason);
+    if let Err(error) = begin(desk, &call, Verb::Prepare, made).await {
+        return Err(fenced_all_the_same(desk, error).await);
+    }
     let answer = ask.answer.map(|answer| match answer {
         FenceAnswer::Hold => Answer::Hold,
         FenceAnswer::Reject => Answer::Reject,
@@ -207,6 +205,27 @@ pub(crate) async fn prepare(desk: &Arc<Desk>, call: Call, ask: Prepare) -> Verdi
         vec![],
     );
     shown(desk)
+}
+
+/// A run that cannot be journaled is not begun. But who asks for writes to be stopped gets that: a
+/// disk that is full must not keep a write path open that somebody wants shut.
+async fn fenced_all_the_same(desk: &Desk, error: ApiError) -> ApiError {
+    if error.code != Code::Storage {
+        return error;
+    }
+    // It says itself that it is not durable; that is the answer below.
+    let tripped = desk.actor.trip("prepare: the journal cannot be written");
+    let _ = tripped.await;
+    let text = "no run was begun, and writes are stopped in memory: a restart would not know";
+    ApiError {
+        message: format!("{}; {text}", error.message),
+        ..error
+    }
+    .hint(format!(
+        "free space under [admin] state_dir, then `open-writes --primary {}` opens again",
+        desk.accepted()
+    ))
+    .epoch(desk.actor.epoch().value())
 }
 
 /// The live run of single steps, which nobody works on.
@@ -553,6 +572,48 @@ pub(crate) async fn failover(desk: &Arc<Desk>, call: Call, ask: FailoverRequest)
     shown(desk)
 }
 
+/// A rehearsal: the steps of a switchover as far as they can be taken back, and the way back.
+pub(crate) async fn drill(desk: &Arc<Desk>, call: Call, ask: DrillRequest) -> Verdict<Run> {
+    let _verbs = desk.verbs.lock().await;
+    let live = compared(desk, &call)?;
+    if is_repeat(live.as_ref(), RunKind::Drill, &ask.to) {
+        return shown(desk);
+    }
+    let to = destination(desk, &ask.to)?;
+    make_room(desk, live).await?;
+    is_open(desk)?;
+    let from = desk.accepted();
+    let mut found = Vec::new();
+    if !ask.fence_only {
+        desk.servers.warm(&[from.clone(), to.clone()]).await?;
+        found = preflight::findings(desk, &from, &to).await;
+        preflight::unblocked(&found)?;
+    }
+    let budget = ask
+        .budget_ms
+        .map_or(desk.settings.load().budget, Duration::from_millis);
+    let made = Started {
+        to: Some(to.to_string()),
+        budget_ms: u64::try_from(budget.as_millis()).ok(),
+        fence_only: ask.fence_only,
+        ..started(&call, RunKind::Drill, Some(&from), &ask.reason)
+    };
+    begin(desk, &call, Verb::Drill, made).await?;
+    let steps = rehearsal(ask.fence_only);
+    launch(desk, Job::Steps(steps), Asked::default(), found);
+    shown(desk)
+}
+
+/// The steps of a drill, all before the point of no return.
+fn rehearsal(fence_only: bool) -> Vec<Step> {
+    let last = if fence_only {
+        Step::Drain
+    } else {
+        Step::CaughtUp
+    };
+    Step::ALL.into_iter().filter(|step| *step <= last).collect()
+}
+
 fn is_repeat(live: Option<&RunFacts>, kind: RunKind, to: &str) -> bool {
     live.is_some_and(|l| l.started.run_kind == kind && l.to.as_deref() == Some(to))
 }
@@ -638,7 +699,8 @@ pub(crate) async fn resume(desk: &Arc<Desk>, call: Call) -> Verdict<Run> {
 fn again(desk: &Arc<Desk>, live: &RunFacts) {
     let mut steps = match live.started.run_kind {
         RunKind::Steps => steps_until(live),
-        RunKind::Switchover | RunKind::Failover | RunKind::Drill => Step::ALL.to_vec(),
+        RunKind::Switchover | RunKind::Failover => Step::ALL.to_vec(),
+        RunKind::Drill => rehearsal(live.started.fence_only),
     };
     let fenced = live.step(Step::Fence).state != StepState::Pending;
     let job = if live.pnr.is_some() || live.opened.is_some() {

@@ -161,7 +161,11 @@ fn state(word: &str) -> UnknownState {
 }
 
 /// Takes note of writes of unknown outcome.
-pub(crate) fn acknowledge(desk: &Desk, by: &str, ask: &UnknownAck) -> Result<(), ApiError> {
+pub(crate) fn acknowledge(
+    desk: &Desk,
+    by: &str,
+    ask: &UnknownAck,
+) -> Result<Vec<String>, ApiError> {
     let known = desk.group.unknown.list();
     let mut ids = Vec::new();
     for id in &ask.ids {
@@ -184,10 +188,10 @@ pub(crate) fn acknowledge(desk: &Desk, by: &str, ask: &UnknownAck) -> Result<(),
         ids = open.map(|w| w.id).collect();
     }
     let noted = format!("{}: {by}: {}", outcome::ACKNOWLEDGED, ask.reason);
-    for id in ids {
-        desk.group.unknown.resolve(id, &noted);
+    for id in &ids {
+        desk.group.unknown.resolve(*id, &noted);
     }
-    Ok(())
+    Ok(ids.iter().map(u64::to_string).collect())
 }
 
 /// What the gate would say to a text.

@@ -12,6 +12,7 @@ use writefence_config::Moment;
 
 use super::desk::Desk;
 use super::hooks;
+use super::measure::measured;
 use super::steps::{Asked, Course, Elsewhere, Stop, Why, go_back};
 
 /// What the task is to do.
@@ -90,6 +91,7 @@ async fn settle(desk: &Arc<Desk>, job: &Job, done: Result<(), Stop>) -> Result<(
         return go_back(desk, Why::Abort).await;
     }
     match done {
+        Ok(()) if facts.started.run_kind == RunKind::Drill => rehearsed(desk).await,
         Ok(()) => {
             let back = matches!(job, Job::Open(Elsewhere::Back | Elsewhere::First(_)));
             if facts.is_behind(Step::Report) || back {
@@ -108,7 +110,8 @@ async fn failed(desk: &Arc<Desk>, error: ApiError) -> Result<(), ApiError> {
     let Some(facts) = desk.book.live() else {
         return Err(error);
     };
-    let goes_back = facts.started.run_kind == RunKind::Switchover && facts.pnr.is_none();
+    let by_itself = matches!(facts.started.run_kind, RunKind::Switchover | RunKind::Drill);
+    let goes_back = by_itself && facts.pnr.is_none();
     // A step of an operator's own pace that did not come through is for that operator to repeat.
     let stands = facts.started.run_kind != RunKind::Steps || facts.pnr.is_some();
     if stands && !goes_back {
@@ -137,12 +140,27 @@ async fn failed(desk: &Arc<Desk>, error: ApiError) -> Result<(), ApiError> {
     }
 }
 
+/// The end of a rehearsal: the way back is part of what is rehearsed.
+async fn rehearsed(desk: &Arc<Desk>) -> Result<(), ApiError> {
+    desk.actor
+        .turn_back("writefence", "the rehearsal is over")
+        .await?;
+    go_back(desk, Why::Rehearsed).await
+}
+
 /// Ends the run on record.
 pub(crate) async fn end(
     desk: &Desk,
     state: RunState,
     error: Option<ApiError>,
 ) -> Result<(), ApiError> {
+    if let Some(facts) = desk.book.live()
+        && facts.fence.is_some()
+        && facts.measured.is_none()
+    {
+        let measured = measured(desk, &facts).await;
+        desk.book.note(Fact::Measured(measured)).await?;
+    }
     desk.book.note(Fact::State { state, error }).await?;
     desk.tally.run(state);
     desk.book.sync().await

@@ -64,7 +64,7 @@ impl StoreError {
 
 fn hint(kind: io::ErrorKind) -> &'static str {
     match kind {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             "the disk is full; free space under [admin] state_dir and repeat the command"
         }
         io::ErrorKind::ReadOnlyFilesystem => {

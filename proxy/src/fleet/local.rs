@@ -163,6 +163,12 @@ impl LocalStore {
         self.dir.join("unknown").join(format!("{group}.jsonl"))
     }
 
+    /// Where the audit is kept, and its key.
+    #[must_use]
+    pub fn audit_paths(&self) -> (PathBuf, PathBuf) {
+        (self.dir.join("audit"), self.dir.join("audit.key"))
+    }
+
     /// Marks the stop as clean; the last write of a life.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ pub struct Parked {
     lane: Lane,
     bytes: usize,
     until: Instant,
+    since: Instant,
     alarm: Alarm,
     /// Already counted out; the drop has nothing left to do.
     left: bool,
@@ -77,6 +78,7 @@ impl Gate {
             lane,
             bytes,
             until,
+            since: now(),
             alarm,
             left: false,
         })
@@ -128,7 +130,7 @@ impl Parked {
         match self.gate.admit_as(self.lane, pass) {
             Ok(permit) => {
                 self.leave(|counts| &mut counts.held_released);
-                Ok(permit)
+                Ok(permit.held())
             }
             Err(look) => {
                 if called {
@@ -165,6 +167,7 @@ impl Parked {
 
     fn leave(&mut self, count: impl FnOnce(&mut LaneCounts) -> &mut u64) {
         if !std::mem::replace(&mut self.left, true) {
+            self.gate.gauge.held(self.since);
             self.gate
                 .room()
                 .leave(self.lane, self.place, self.bytes, count);

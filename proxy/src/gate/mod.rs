@@ -24,6 +24,7 @@ mod drain;
 mod durable;
 mod epoch;
 mod error;
+mod gap;
 mod hold;
 mod permit;
 mod phase;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use atomics::{Mutex, MutexGuard, lock};
+use gap::Gauge;
 use phase::Pass;
 use room::Room;
 use seam::{Mutant, Seam};
@@ -56,6 +58,7 @@ pub use drain::{Drain, Drained, Outcome};
 pub use durable::{DurableError, Record, fence_durably, open_durably};
 pub use epoch::Epoch;
 pub use error::Refusal;
+pub use gap::Gap;
 pub use hold::{Parked, Turn};
 pub use permit::{Lost, Permit};
 pub use phase::{Answer, Lane, Look, Phase};
@@ -76,6 +79,8 @@ pub struct Gate {
     quieter: Arc<Bell>,
     /// Held writes called at a time.
     burst: usize,
+    /// Measures how long writes are stopped.
+    gauge: Gauge,
     seam: Seam,
 }
 
@@ -99,6 +104,7 @@ impl Gate {
             changes: Bell::new(),
             quieter: Bell::new(),
             burst: limits.release_burst.max(1),
+            gauge: Gauge::default(),
             seam,
         })
     }
@@ -185,6 +191,11 @@ impl Gate {
     /// Writes whose outcome is unknown.
     pub fn unknown(&self) -> u64 {
         self.unknown.value()
+    }
+
+    /// The last stop of writes, as measured.
+    pub fn gap(&self) -> Gap {
+        self.gauge.gap()
     }
 
     /// All counts.

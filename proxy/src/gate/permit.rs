@@ -18,6 +18,10 @@ pub struct Permit {
     epoch: Epoch,
     lane: Lane,
     deadline: Option<Instant>,
+    /// It waited behind a fence, so it is a write.
+    held: bool,
+    /// Its outcome will not be learned here.
+    lost: bool,
 }
 
 impl Permit {
@@ -28,7 +32,18 @@ impl Permit {
             epoch,
             lane,
             deadline: None,
+            held: false,
+            lost: false,
         }
+    }
+
+    pub(super) fn held(mut self) -> Self {
+        self.held = true;
+        self
+    }
+
+    pub(super) fn was_held(&self) -> bool {
+        self.held
     }
 
     /// Epoch under which the write was admitted.
@@ -55,7 +70,8 @@ impl Permit {
     /// The outcome cannot be learned from this session any more. Counted as unknown first and
     /// only then taken from the lane: a drain that looks in between sees it twice, never not at
     /// all.
-    pub fn lose(self) -> Lost {
+    pub fn lose(mut self) -> Lost {
+        self.lost = true;
         let gate = Arc::clone(&self.gate);
         if gate.seam.has(Mutant::UncountBeforeUnknown) {
             drop(self);
@@ -70,6 +86,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if !self.lost {
+            self.gate.gauge.ended(self);
+        }
         self.gate.end_permit(self.lane);
         if self.gate.seam.has(Mutant::DoubleReleaseOnPanic) && std::thread::panicking() {
             self.gate.end_permit(self.lane);

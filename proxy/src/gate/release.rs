@@ -42,6 +42,7 @@ impl Gate {
             false => Move::Stand,
         };
         let epoch = self.step_all(&room, fenced);
+        self.gauge.fenced();
         let called = match answer {
             Answer::Hold => Vec::new(),
             // They ask, and learn that they are refused.
@@ -91,6 +92,7 @@ impl Gate {
             None => Move::Open,
             Some(_) => Move::OpenReleasing,
         });
+        self.gauge.opened(epoch);
         let done = room.first_of(&Lane::ALL).is_none();
         self.forget_plan_unless_used(&room);
         drop(room);

@@ -3,6 +3,7 @@
 
 mod drains;
 mod durable;
+mod gap;
 mod permits;
 mod phases;
 mod rooms;

@@ -126,7 +126,11 @@ impl Session {
         loop {
             let e = match self.ready_on_target().await {
                 Ok(ready) => match self.swap(ready).await {
-                    Ok(()) => return Ok(()),
+                    Ok(()) => {
+                        let totals = &self.group.sessions.totals;
+                        totals.moved_after(started.elapsed());
+                        return Ok(());
+                    }
                     Err(e) => e,
                 },
                 Err(e) => e,
@@ -286,6 +290,7 @@ impl Session {
     /// There is no server and a read waits: any server of the group will do that answers, the
     /// candidate first, since it is what the session moves to. False: the client was refused.
     pub(crate) async fn reach_for_read(&mut self) -> Result<bool, End> {
+        let started = Instant::now();
         let accepted = self.group.targets.accepted();
         if self.ready.is_none() {
             self.log_in_ahead();
@@ -308,6 +313,8 @@ impl Session {
         };
         match result {
             Ok(()) => {
+                let totals = &self.group.sessions.totals;
+                totals.moved_after(started.elapsed());
                 self.chores().await?;
                 Ok(self.server.is_some())
             }

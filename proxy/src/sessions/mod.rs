@@ -455,6 +455,17 @@ pub struct SessionTotals {
     pub logins_throttled: AtomicU64,
     /// Answers 25006 from a server that we took to be read-write.
     pub unexpected_read_only: AtomicU64,
+    /// The longest that a session waited for another server and could not even read, microseconds;
+    /// since the last fence.
+    pub longest_move_us: AtomicU64,
+}
+
+impl SessionTotals {
+    /// A session is on another server, after having had none for this long.
+    pub fn moved_after(&self, waited: Duration) {
+        let us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.longest_move_us.fetch_max(us, Ordering::Relaxed);
+    }
 }
 
 /// All live sessions of a group.

@@ -14,6 +14,9 @@ pub fn start(log: &Log) {
     };
     let lines = tracing_subscriber::fmt()
         .with_max_level(level)
+        // A log on a full disk loses lines. Told about, on the same disk, that would be a panic in
+        // whatever task had something to say.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // An error means that a log is running already, which is what was wanted.
     let _ = match log.format {

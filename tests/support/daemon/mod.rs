@@ -262,6 +262,23 @@ impl Daemon {
         rustix::process::kill_process(process.pid(), signal).context("signal the daemon")
     }
 
+    /// Bounds how long its files may become from now on, bytes; `None` lifts the bound. With 0 no
+    /// file can grow, as on a full disk, whoever the test runs as.
+    ///
+    /// # Errors
+    /// It doesn't run, or the system refuses.
+    pub fn limit_files(&self, bytes: Option<u64>) -> Result<()> {
+        use rustix::process::{Resource, Rlimit, prlimit};
+        let process = self.process.as_ref().context("the daemon does not run")?;
+        // Only the lower bound is set: the upper one could not be raised again by everybody.
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        prlimit(Some(process.pid()), Resource::Fsize, limit).context("bound the daemon's files")?;
+        Ok(())
+    }
+
     /// Waits until it ends by itself, as `WRITEFENCE_STOP_AFTER` makes it.
     ///
     /// # Errors

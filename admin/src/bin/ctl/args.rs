@@ -12,8 +12,8 @@ use writefence_admin::{Expect, client};
 
 use crate::context::Context;
 use crate::{
-    abort, explain_http, explain_sql, failover, later, open_writes, preflight, prepare, promote,
-    reload, resume, sessions, status, switchover, unknown, verify, watch_drain,
+    abort, audit, drill, explain_http, explain_sql, failover, open_writes, preflight, prepare,
+    promote, reload, report, resume, sessions, status, switchover, unknown, verify, watch_drain,
 };
 
 /// Moves the writable primary of PostgreSQL between regions, and says what is going on.
@@ -41,6 +41,9 @@ pub(crate) struct Global {
     /// Print one JSON document on standard output and nothing else, errors too
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// With --json: print each event of a run as a line of its own before the document
+    #[arg(long, global = true, requires = "json")]
+    pub(crate) events: bool,
     /// How long an answer of the daemon may take
     #[arg(long, global = true, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(crate) timeout: Duration,
@@ -97,12 +100,9 @@ pub(crate) enum Command {
     ExplainHttp(explain_http::Args),
     Unknown(unknown::Args),
     Reload(reload::Args),
-    #[command(hide = true)]
-    Drill(later::Drill),
-    #[command(hide = true)]
-    Report(later::Report),
-    #[command(hide = true)]
-    Audit(later::Audit),
+    Drill(drill::Args),
+    Report(report::Args),
+    Audit(audit::Args),
 }
 
 impl Command {
@@ -124,10 +124,10 @@ impl Command {
             Self::ExplainSql(args) => explain_sql::run(context, args).await,
             Self::Unknown(args) => unknown::run(context, args).await,
             Self::Reload(args) => reload::run(context, args).await,
-            Self::Drill(args) => Err(args.refuse()),
-            Self::Report(args) => Err(args.refuse()),
+            Self::Drill(args) => drill::run(context, args).await,
+            Self::Report(args) => report::run(context, args).await,
+            Self::Audit(args) => audit::run(context, args).await,
             Self::ExplainHttp(args) => explain_http::run(context, args).await,
-            Self::Audit(args) => Err(args.refuse()),
         }
     }
 }

@@ -38,7 +38,7 @@ pub(crate) async fn run(
     let mut after = 0;
     let mut patience = Patience::new(context);
     let mut interrupt = Interrupt::new()?;
-    view.run(&last, &[], None);
+    view.run(&last, &[], None, None);
     while last.working {
         let wait = Wait {
             after,
@@ -53,8 +53,8 @@ pub(crate) async fn run(
             continue;
         };
         after = progress.seq;
+        view.progress(&progress);
         last = progress.run;
-        view.run(&last, &progress.events, progress.in_flight.as_ref());
     }
     Ok(Followed::Ended(Box::new(last)))
 }

@@ -6,12 +6,13 @@
 mod abort;
 mod advice;
 mod args;
+mod audit;
 mod context;
+mod drill;
 mod explain_http;
 mod explain_sql;
 mod failover;
 mod follow;
-mod later;
 mod open_writes;
 mod out;
 mod plan_text;
@@ -19,6 +20,7 @@ mod preflight;
 mod prepare;
 mod promote;
 mod reload;
+mod report;
 mod resume;
 mod sessions;
 mod several;
@@ -50,14 +52,20 @@ fn main() -> ExitCode {
 }
 
 fn execute(args: Args) -> Exit {
-    let out = Out::new(args.global.json);
+    let out = Out::new(args.global.json).with_events(args.global.events);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(async {
-            let context = Context::new(args.global, out)?;
-            args.command.run(&context).await
+            let (mut global, command) = (args.global, args.command);
+            if let args::Command::Audit(args) = &command
+                && args.is_offline()
+            {
+                global.key = None;
+            }
+            let context = Context::new(global, out)?;
+            command.run(&context).await
         }),
         Err(error) => Err(ApiError::new(
             Code::Internal,

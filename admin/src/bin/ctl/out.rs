@@ -11,6 +11,7 @@ use writefence_admin::api::{ApiError, Doc, ErrorDoc};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Out {
     json: bool,
+    events: bool,
     terminal: bool,
 }
 
@@ -18,7 +19,21 @@ impl Out {
     pub(crate) fn new(json: bool) -> Self {
         Self {
             json,
+            events: false,
             terminal: io::stdout().is_terminal(),
+        }
+    }
+
+    /// Prints events too, a line each.
+    pub(crate) const fn with_events(mut self, events: bool) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// An event of a run, for programs that follow.
+    pub(crate) fn event<T: Serialize>(self, body: &T) {
+        if self.json && self.events {
+            json(body);
         }
     }
 

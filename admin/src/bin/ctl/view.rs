@@ -2,7 +2,10 @@
 //! with `--json`.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use writefence_admin::api::{Drain, Event, InFlight, Level, Run, StepRecord, StepState, Timestamp};
+use serde::Serialize;
+use writefence_admin::api::{
+    Drain, Event, InFlight, Left, Level, Run, RunProgress, StepRecord, StepState, Timestamp,
+};
 
 use crate::out::Out;
 use crate::text;
@@ -35,8 +38,29 @@ impl View {
         }
     }
 
+    /// Shows what an answer brought.
+    pub(crate) fn progress(&mut self, progress: &RunProgress) {
+        for event in progress.events.iter().filter(|e| e.at >= self.since) {
+            let run = &progress.run;
+            self.out.event(&Told {
+                run: &run.id,
+                group: &run.group,
+                event,
+                left: progress.left,
+            });
+        }
+        let (counts, left) = (progress.in_flight.as_ref(), progress.left);
+        self.run(&progress.run, &progress.events, counts, left);
+    }
+
     /// Shows what is new of a run.
-    pub(crate) fn run(&mut self, run: &Run, events: &[Event], counts: Option<&InFlight>) {
+    pub(crate) fn run(
+        &mut self,
+        run: &Run,
+        events: &[Event],
+        counts: Option<&InFlight>,
+        left: Option<Left>,
+    ) {
         let told = |event: &&Event| event.at >= self.since && !event.text.is_empty();
         for event in events.iter().filter(told) {
             let step = event
@@ -47,7 +71,7 @@ impl View {
         for step in &run.steps {
             self.step(step);
         }
-        self.live(|| live_run(run, counts));
+        self.live(|| live_run(run, counts, left));
     }
 
     /// Shows how far a drain is.
@@ -107,6 +131,15 @@ impl Drop for View {
     }
 }
 
+/// A line of `--json --events`.
+#[derive(Serialize)]
+struct Told<'a> {
+    run: &'a str,
+    group: &'a str,
+    event: &'a Event,
+    left: Option<Left>,
+}
+
 /// A line never longer than the terminal: a wrapped one could not be drawn over.
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("{spinner} {wide_msg}")
@@ -114,8 +147,19 @@ fn style() -> ProgressStyle {
 }
 
 /// One line that may be cut at the right: what matters most stands first.
-fn live_run(run: &Run, counts: Option<&InFlight>) -> String {
+fn live_run(run: &Run, counts: Option<&InFlight>, left: Option<Left>) -> String {
     let mut parts = vec![text::known(run.step)];
+    if let Some(left) = left {
+        parts[0] = format!("{} ({} of {} steps behind)", parts[0], left.behind, left.of);
+        parts.extend(
+            left.eta_ms
+                .map(|eta| format!("about {} left", text::ms(eta))),
+        );
+        parts.extend(
+            left.budget_ms
+                .map(|ms| format!("goes back in {}", text::ms(ms))),
+        );
+    }
     if let Some(gap) = run.write_gap_ms {
         parts.push(format!("writes stopped for {}", text::ms(gap)));
     }

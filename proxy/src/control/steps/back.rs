@@ -22,6 +22,8 @@ use crate::upstream::Wanted;
 pub(crate) enum Why {
     /// An operator asked.
     Abort,
+    /// A drill has come to its end.
+    Rehearsed,
     /// It failed before its point of no return.
     Failed(ApiError),
 }
@@ -43,6 +45,7 @@ pub(crate) async fn go_back(desk: &Arc<Desk>, why: Why) -> Result<(), ApiError> 
     }
     let (state, error) = match why {
         Why::Abort => (RunState::Aborted, None),
+        Why::Rehearsed => (RunState::RolledBack, None),
         // What was never met is told by its own exit code; a run that was under way and gave up
         // has rolled back.
         Why::Failed(error) if error.code.exit() == Exit::Precondition => {

@@ -11,6 +11,7 @@ use super::super::actor::Fencing;
 use super::super::checks::{self, Scene};
 use super::super::drains::{Draining, stragglers};
 use super::super::error::refused;
+use super::super::measure;
 use super::super::preflight;
 use super::{Course, Found, Stop};
 use crate::clock;
@@ -31,7 +32,12 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 
 impl Course {
     pub(super) async fn preflight(&mut self) -> Found {
-        if self.kind == RunKind::Switchover {
+        let moves = match self.kind {
+            RunKind::Switchover => true,
+            RunKind::Drill => !self.facts()?.started.fence_only,
+            RunKind::Steps | RunKind::Failover => false,
+        };
+        if moves {
             self.log_in_ahead().await?;
             // Logins that the candidate refused are known only now.
             preflight::sessions_again(&mut self.found, &self.desk);
@@ -108,6 +114,7 @@ impl Course {
         let budget = self.facts()?.started.budget_ms.map(Duration::from_millis);
         self.until = budget.map(|budget| clock::now() + budget);
         self.renew_names();
+        measure::before(&self.desk, &self.run, &self.from);
         self.standing = Some(self.desk.actor.fence(order).await?);
         let named = self.desk.group.targets.set_candidate(self.to.as_ref());
         named.map_err(|e| refused(Code::WrongRegion, e.to_string()))?;

@@ -25,6 +25,7 @@ use writefence_config::Moment;
 use super::desk::Desk;
 use super::error::{internal, refused};
 use super::hooks;
+use super::measure::measured;
 use super::servers::Ticket;
 use super::settings::Settings;
 use crate::fleet::Durability;
@@ -190,7 +191,7 @@ impl Course {
             Step::Open => self.open().await,
             Step::Converge => self.converge().await,
             Step::Verify => self.verify().await,
-            Step::Report => Ok(Vec::new()),
+            Step::Report => self.report().await,
         };
         let done = match done {
             Ok(found) => self.hooks(step, found).await,
@@ -230,6 +231,14 @@ impl Course {
             found.extend(hooks::at(&self.desk, *moment).await?);
         }
         Ok(found)
+    }
+
+    /// What the run cost is measured while everything is at hand; the report itself is made of the
+    /// journal whenever somebody asks.
+    async fn report(&mut self) -> Found {
+        let measured = measured(&self.desk, &self.facts()?).await;
+        self.desk.book.note(Fact::Measured(measured)).await?;
+        Ok(Vec::new())
     }
 
     fn still_wanted(&self, step: Step) -> Result<(), Stop> {

@@ -14,6 +14,7 @@ use super::super::boot::{Boot, GroupParts, begin, desk};
 use super::super::desk::Desk;
 use super::super::servers::{Older, Own, Seen, Servers, StillBarred, Ticket, Under, Work};
 use super::super::settings::Settings;
+use super::super::trail::Trail;
 use crate::evidence::WriteFate;
 use crate::fleet::{LocalStore, MemoryStore, Predecessor, Store, Written};
 use crate::gate::{Answer, Begin, Gate, Limits};
@@ -449,6 +450,7 @@ impl World {
             checks: Vec::new(),
             log: Arc::new(log),
             left: Predecessor::None,
+            trail: Trail::default(),
             tasks: Tasks::default(),
             stop,
         };
@@ -480,6 +482,8 @@ pub(super) fn settings() -> Settings {
             stonith: None,
             timeout: Duration::from_secs(1),
         },
+        rto: None,
+        rpo: None,
         reads_elsewhere: true,
     }
 }
