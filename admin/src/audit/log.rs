@@ -293,7 +293,7 @@ impl Log {
     fn write(&self, inner: &mut Inner, entry: Entry) -> Result<(), LogError> {
         let seq = inner.tree.size() + 1;
         let path = self.dir.join(segment_name(seq));
-        let begins = (seq - 1) % RECORDS_PER_SEGMENT == 0;
+        let begins = (seq - 1).is_multiple_of(RECORDS_PER_SEGMENT);
         if begins || inner.file.is_none() {
             if let Some(old) = inner.file.take() {
                 old.sync_data().map_err(at("sync", &self.dir))?;

@@ -530,14 +530,16 @@ fn a_setting_behind_repeated_statements_that_failed_is_not_learned() {
 fn a_client_that_floods_the_session_is_stopped_and_goes_on_later() {
     let mut track = Track::default();
     track.query(Some(b"SELECT pg_sleep(1)"));
-    let mut sent = 1;
+    // Of several in a row only the first can end a COPY.
+    for _ in 0..OUTSTANDING {
+        track.copy_end();
+    }
+    let mut sent = 2;
     while !track.is_full() {
         track.sync();
-        track.copy_end();
-        track.copy_end();
-        sent += 2;
+        sent += 1;
     }
-    assert!((OUTSTANDING..OUTSTANDING + 2).contains(&sent), "{sent}");
+    assert_eq!(sent, OUTSTANDING);
     while !track.answered() {
         track.ready(b'I', &Eyes::in_tests());
         assert!(!track.is_full());
