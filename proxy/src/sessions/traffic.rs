@@ -102,9 +102,12 @@ const PERIOD: Duration = Duration::from_secs(60);
 
 type ByDatabase = BTreeMap<String, Traffic>;
 
+/// When a period ended, with the totals at that time.
+type Ended = Option<(Instant, ByDatabase)>;
+
 /// The totals at the ends of the last whole period.
 #[derive(Debug, Default)]
-pub(super) struct Periods(Mutex<(Option<(Instant, ByDatabase)>, Option<ByDatabase>)>);
+pub(super) struct Periods(Mutex<(Ended, Option<ByDatabase>)>);
 
 /// What sessions had that have ended.
 #[derive(Debug, Default)]

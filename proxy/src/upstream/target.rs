@@ -49,8 +49,8 @@ pub struct Endpoint {
     pub port: u16,
     /// TLS and passwords.
     pub link: Arc<Link>,
-    /// What the kernel does for connections to it.
-    pub tcp: Tcp,
+    /// What the kernel does for connections to it. Shared, because errors carry endpoints.
+    pub tcp: Arc<Tcp>,
     addresses: Arc<ArcSwap<Vec<SocketAddr>>>,
 }
 
@@ -66,7 +66,7 @@ impl Endpoint {
             host: host.into(),
             port,
             link: Arc::default(),
-            tcp,
+            tcp: Arc::new(tcp),
             addresses: Arc::default(),
         }
     }
