@@ -190,8 +190,7 @@ async fn only_named_users_have_a_console_and_some_may_only_look() -> Result<()> 
 
 /// psql, as a runbook calls it.
 async fn psql(pair: &Pair, script: &str) -> Result<String> {
-    let folder = tempfile::tempdir()?;
-    let mut command = Programs::find()?.command("psql", std::path::Path::new("/"));
+    let mut command = Programs::find()?.client("psql", std::path::Path::new("/"))?;
     command.args(["-X", "-At", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1"]);
     command.args([
         "-p",
@@ -206,7 +205,6 @@ async fn psql(pair: &Pair, script: &str) -> Result<String> {
     }
     command.stdin(Stdio::null());
     let output = tokio::process::Command::from(command).output().await?;
-    drop(folder);
     let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),

@@ -157,14 +157,14 @@ async fn pg_receivewal_and_pg_recvlogical_work_through_the_daemon() -> Result<()
     let programs = Programs::find()?;
     programs.own(folder.path())?;
     let port = daemon.port().to_string();
-    let run = |program: &str, args: &[&str]| {
-        let mut command = programs.command(program, folder.path());
+    let run = |program: &str, args: &[&str]| -> Result<tokio::process::Command> {
+        let mut command = programs.client(program, folder.path())?;
         command.args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres"]);
         command
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        tokio::process::Command::from(command)
+        Ok(tokio::process::Command::from(command))
     };
     let logical = |args: &[&str]| {
         let all: Vec<&str> = ["-d", "postgres", "-S", "s"]
@@ -175,7 +175,7 @@ async fn pg_receivewal_and_pg_recvlogical_work_through_the_daemon() -> Result<()
         run("pg_recvlogical", &all)
     };
     ensure!(
-        logical(&["--create-slot", "-P", "test_decoding"])
+        logical(&["--create-slot", "-P", "test_decoding"])?
             .status()
             .await?
             .success()
@@ -185,10 +185,10 @@ async fn pg_receivewal_and_pg_recvlogical_work_through_the_daemon() -> Result<()
     programs.own(&wal)?;
     let wal_folder = wal.display().to_string();
     let out = folder.path().join("changes").display().to_string();
-    let mut receive = run("pg_receivewal", &["-D", &wal_folder])
+    let mut receive = run("pg_receivewal", &["-D", &wal_folder])?
         .kill_on_drop(true)
         .spawn()?;
-    let mut changes = logical(&["--start", "-f", &out, "-F", "0"])
+    let mut changes = logical(&["--start", "-f", &out, "-F", "0"])?
         .kill_on_drop(true)
         .spawn()?;
     until("both to stream", SOON, async || {

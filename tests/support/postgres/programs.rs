@@ -87,7 +87,24 @@ impl Programs {
     /// A command for `program` as the server's account, untouched by the caller's `PG*` variables.
     #[must_use]
     pub fn command(&self, program: &str, folder: &Path) -> Command {
-        let mut command = Command::new(self.folder.join(program));
+        self.command_at(&self.folder.join(program), folder)
+    }
+
+    /// The same for a client's program, which not every installation of a server has: any version's
+    /// will do then.
+    ///
+    /// # Errors
+    /// No installation has it.
+    pub fn client(&self, program: &str, folder: &Path) -> Result<Command> {
+        let own = std::iter::once(self.folder.clone());
+        let mut places = own.chain(candidates()).map(|place| place.join(program));
+        let found = places.find(|place| place.is_file());
+        let found = found.with_context(|| format!("no installation has {program}"))?;
+        Ok(self.command_at(&found, folder))
+    }
+
+    fn command_at(&self, program: &Path, folder: &Path) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(folder).env("LC_ALL", "C");
         for (key, _) in env::vars_os() {
             if key.to_str().is_some_and(|key| key.starts_with("PG")) {
