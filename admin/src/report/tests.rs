@@ -218,7 +218,7 @@ fn every_report_is_as_its_schema_says() {
         let (told, printed) = (&schema["properties"], document.as_object().unwrap());
         assert!(printed.keys().all(|name| told.get(name).is_some()));
     }
-    let mut wrong = serde_json::to_value(Doc::new(report(RunKind::Drill, measured()))).unwrap();
+    let mut wrong = serde_json::to_value(Doc::new(report(RunKind::Failover, measured()))).unwrap();
     wrong["objectives"]["rto_met"] = Value::from("yes");
     assert!(!holds(&schema, &schema, &wrong));
 }

@@ -19,6 +19,7 @@ pub(crate) struct Args {
     /// The method, as a client would send it: upper case matters
     method: String,
     /// A URL such as `https://api.example.com/orders?x=1`, or only its path
+    #[arg(id = "request_url", value_name = "URL")]
     url: String,
     /// A header of it; repeat for more
     #[arg(long, value_name = "NAME: VALUE")]
