@@ -56,11 +56,20 @@ async fn a_run_that_cannot_be_journaled_does_not_begin() -> Result<()> {
     std::fs::write(&runs, "")?;
     let error = pair.ctl(3, &PREPARE).await?;
     ensure!(error["error"]["code"] == "storage", "{error}");
-    ensure!(pair.group().await?["phase"] == "open");
-    client.batch_execute("INSERT INTO t VALUES (1)").await?;
+    // Who asks for a fence has one, though a restart would not know of it.
+    ensure!(pair.group().await?["phase"] == "fenced");
+    let refused = client.batch_execute("INSERT INTO t VALUES (1)").await;
+    let state = refused.as_ref().err().and_then(|e| e.code());
+    ensure!(
+        state.is_some_and(|code| code.code() == "25006"),
+        "{refused:?}"
+    );
     std::fs::remove_file(&runs)?;
     std::fs::rename(runs.with_extension("away"), &runs)?;
     pair.ctl(0, &PREPARE).await?;
+    pair.ctl(0, &["abort"]).await?;
+    client.batch_execute("INSERT INTO t VALUES (1)").await?;
+    ensure!(pair.rows(&pair.a).await? == "1");
     Ok(())
 }
 

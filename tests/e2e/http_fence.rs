@@ -30,7 +30,8 @@ async fn a_refused_write_says_that_it_was_not_executed_and_reads_flow() -> Resul
     for method in ["GET", "HEAD", "OPTIONS"] {
         let mut raw = Raw::connect(api.port()).await?;
         raw.send(format!("{method} /read HTTP/1.0\r\n\r\n")).await?;
-        assert_eq!(raw.reply().await?.status, 200, "{method}");
+        let head = raw.reply_head().await?;
+        assert_eq!(head.split(' ').nth(1), Some("200"), "{method}");
     }
     assert_eq!(api.server.seen_at("/x").len(), 0);
     assert_eq!(api.server.seen_at("/read").len(), 3);

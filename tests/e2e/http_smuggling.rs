@@ -85,10 +85,9 @@ async fn requests_sent_behind_each_other_are_each_judged() -> Result<()> {
         ensure!(n > 0, "closed after {got:?}");
         got.push_str(&String::from_utf8_lossy(&buffer[..n]));
     }
-    let status: Vec<&str> = got.lines().filter(|l| l.starts_with("HTTP/1.1")).collect();
-    assert_eq!(status[0], "HTTP/1.1 200 OK");
-    assert!(status[1].starts_with("HTTP/1.1 503"), "{status:?}");
-    assert_eq!(status[2], "HTTP/1.1 200 OK");
+    // A body may end without a line's end, so a status line need not begin a line.
+    let status: Vec<&str> = got.split("HTTP/1.1 ").skip(1).map(|s| &s[..3]).collect();
+    assert_eq!(status, ["200", "503", "200"], "{got}");
     assert_eq!(api.server.seen_at("/read").len(), 2);
     assert!(api.server.seen_at("/smuggled").is_empty());
     Ok(())

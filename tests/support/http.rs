@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::HeaderMap;
@@ -270,9 +270,12 @@ async fn answer(
             Ok(Frame::data(Bytes::from_static(b"half of it"))),
             Err(std::io::ErrorKind::ConnectionAborted.into()),
         ];
-        return Ok(Response::new(
-            StreamBody::new(stream::iter(parts)).boxed_unsync(),
-        ));
+        // The pause has the first part sent before the connection breaks.
+        let parts = stream::iter(parts).then(async |part| {
+            tokio::task::yield_now().await;
+            part
+        });
+        return Ok(Response::new(StreamBody::new(parts).boxed_unsync()));
     }
     if let Some(kind) = grpc {
         let mut trailers = HeaderMap::new();

@@ -436,6 +436,10 @@ async fn try_first_start(desk: &Arc<Desk>) -> FirstStart {
     if verdict != FirstStart::Open || desk.actor.is_decided() || desk.book.live().is_some() {
         return verdict;
     }
+    let own = seen.iter().find(|(region, _)| *region == primary);
+    if let Some((_, Some(own))) = own {
+        unknown::note_life(desk, &primary, own);
+    }
     let opened = async {
         let checked = desk
             .servers

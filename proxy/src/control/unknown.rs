@@ -18,7 +18,7 @@ use crate::evidence::{Life, NextXid, WriteFate};
 use crate::sessions::SessionState;
 use crate::shutdown::Shutdown;
 use crate::unknown::{UnknownWrite, Xid, outcome};
-use crate::upstream::Region;
+use crate::upstream::{Observation, Region};
 
 /// Between two questions while something is unknown.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -57,11 +57,7 @@ pub(crate) async fn sample(desk: &Desk, mut stop: Shutdown) {
         let mut wait = FIRST_LOOK;
         if let Some(seen) = seen.as_ref().and_then(|seen| seen.known()) {
             wait = desk.settings.load().interval;
-            let since = seen.unbroken_since.map(|since| since.micros());
-            desk.group
-                .unknown
-                .sighted
-                .generation(region.as_str(), since);
+            note_life(desk, &region, seen);
         }
         sample_xids(desk, &region).await;
         // Both arms may be dropped: a sleep and a look at a flag.
@@ -70,6 +66,16 @@ pub(crate) async fn sample(desk: &Desk, mut stop: Shutdown) {
             () = stop.stopping() => {}
         }
     }
+}
+
+/// Notes since when a server has been running without a crash: before the first write passes, too, for
+/// an id is worth nothing without it.
+pub(crate) fn note_life(desk: &Desk, region: &Region, seen: &Observation) {
+    let since = seen.unbroken_since.map(|since| since.micros());
+    desk.group
+        .unknown
+        .sighted
+        .generation(region.as_str(), since);
 }
 
 async fn sample_xids(desk: &Desk, region: &Region) {

@@ -139,7 +139,7 @@ pub(crate) async fn for_failover(desk: &Desk, to: &Region) -> Vec<Finding> {
         Err(error) => found.push(block("reachable", format!("{to}: {error}"))),
     }
     if let Ok(survey) = &new.survey {
-        servers::replay(&mut found, to, survey);
+        servers::replay(&mut found, to, survey, warn);
         replication::inherited(&mut found, &new, survey, warn);
         rights::of(&mut found, &new, survey);
     }

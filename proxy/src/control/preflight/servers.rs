@@ -2,7 +2,7 @@
 
 use writefence_admin::api::Finding;
 
-use super::{Side, Sides, block, pass, warn};
+use super::{Say, Side, Sides, block, pass, warn};
 use crate::upstream::{Observation, Region, Role, Survey};
 
 /// A candidate further behind than this would be waited for within the write gap.
@@ -30,7 +30,7 @@ pub(super) fn look(found: &mut Vec<Finding>, sides: &Sides) {
         }
     }
     if let Ok(survey) = &new.survey {
-        replay(found, &new.region, survey);
+        replay(found, &new.region, survey, block);
         room(found, new, survey);
     }
     if let Ok(survey) = &old.survey {
@@ -127,14 +127,15 @@ fn lag(from: &Region, old: &Observation, to: &Region, new: &Observation) -> Find
     }
 }
 
-/// A standby that replays nothing, or late on purpose, never catches up within a budget.
-pub(super) fn replay(found: &mut Vec<Finding>, region: &Region, survey: &Survey) {
+/// A standby that replays nothing, or late on purpose, never catches up within a budget. In a failover
+/// it need not: a promotion ends the pause and replays what was received.
+pub(super) fn replay(found: &mut Vec<Finding>, region: &Region, survey: &Survey, stays: Say) {
     if survey.replay_paused == Some(true) {
         let text = format!(
-            "replay is paused on {region}, so it never catches up; there: SELECT \
+            "replay is paused on {region}, so it does not catch up; there: SELECT \
              pg_wal_replay_resume()"
         );
-        found.push(block("replay", text));
+        found.push(stays("replay", text));
         return;
     }
     match survey.setting("recovery_min_apply_delay") {
@@ -144,7 +145,7 @@ pub(super) fn replay(found: &mut Vec<Finding>, region: &Region, survey: &Survey)
                 "{region} replays {ms} ms late on purpose; there: ALTER SYSTEM SET \
                  recovery_min_apply_delay = 0; SELECT pg_reload_conf()"
             );
-            found.push(block("replay", text));
+            found.push(stays("replay", text));
         }
         None => {
             let text = format!("{region} does not tell recovery_min_apply_delay");
