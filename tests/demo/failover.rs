@@ -90,6 +90,9 @@ async fn prepare(stage: &Stage, replication: Replication) -> Result<Option<Relay
         }
         Replication::Asynchronous => {
             primary.synchronous(false).await?;
+            // It has the setting from the time when it was the primary, unless the rejoining copied
+            // the other's configuration; promoted, it would wait for a standby that is gone.
+            standby.synchronous(false).await?;
             let relay = Relay::start(primary.port()).await?;
             standby.stream_through(primary, relay.port()).await?;
             relay.delay(DISTANCE);
