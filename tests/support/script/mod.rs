@@ -9,7 +9,7 @@
 //!
 //! Messages of one line go out in one write, or cut as [`Cut`] says. Behind `=>` stand the tags of
 //! the messages to wait for, in order; `.` is the end of the connection. `! SQL` runs on another
-//! connection. How messages are written is told in [`encode`]; answers are kept byte for byte but
+//! connection. How messages are written is told in `encode`; answers are kept byte for byte but
 //! for what differs between any two sessions.
 
 mod client;

@@ -144,7 +144,7 @@ impl Statement {
 /// way a session with the settings in `reading` means it.
 ///
 /// Costs about 1 µs per token, and the caller waits for it: a text of more than a few KiB is better
-/// judged within [`at_length`], where it holds up no other session.
+/// judged within `at_length`, where it holds up no other session.
 ///
 /// Never panics and never overflows a stack of 2 MB. A text that is longer than [`MAX_TEXT`], is
 /// not UTF-8, contains a zero byte, cannot be parsed or nests too deeply is one `Write` whose
