@@ -306,19 +306,12 @@ pub(crate) async fn watch(
 
 /// Probes a region and keeps what was seen.
 async fn look(line: &Line) {
-    let answer = match line.hold(&line.probe).await {
-        Err(error) => Err(chain(&error)),
-        Ok(mut held) => probe(held.client()).await.map_err(|e| chain(&e)),
-    };
+    let (mut at, mut answer) = probed(line).await;
     // One try more: a connection that the server ended since is no sign of a dead server.
-    let answer = match answer {
-        Ok(seen) => Ok(seen),
-        Err(_) => match line.hold(&line.probe).await {
-            Err(error) => Err(chain(&error)),
-            Ok(mut held) => probe(held.client()).await.map_err(|e| chain(&e)),
-        },
-    };
-    let (at, before) = (clock::now(), line.seen.load());
+    if answer.is_err() {
+        (at, answer) = probed(line).await;
+    }
+    let before = line.seen.load();
     let kept = before
         .as_ref()
         .map(|seen| (seen.last.clone(), seen.last_at))
@@ -340,6 +333,16 @@ async fn look(line: &Line) {
         last_at,
         at,
     })));
+}
+
+/// What a region says, and when it was asked: what has happened since may be missing in the answer.
+async fn probed(line: &Line) -> (Instant, Result<Observation, String>) {
+    let at = clock::now();
+    let answer = match line.hold(&line.probe).await {
+        Err(error) => Err(chain(&error)),
+        Ok(mut held) => probe(held.client()).await.map_err(|e| chain(&e)),
+    };
+    (at, answer)
 }
 
 impl Line {

@@ -32,9 +32,9 @@ pub(crate) struct Seen {
     pub(crate) answer: Result<Observation, String>,
     /// The last one that was answered, kept while the server is silent.
     pub(crate) last: Option<Observation>,
-    /// When that one ended.
+    /// When that one was asked.
     pub(crate) last_at: Option<Instant>,
-    /// When it ended.
+    /// When it was asked: what happened since may be missing in it.
     pub(crate) at: Instant,
 }
 

@@ -217,8 +217,30 @@ impl Course {
     async fn walls(&self) {
         let until = clock::now() + WALLS;
         let own = self.desk.own(&self.from);
-        while own().iter().any(|backend| !backend.walled) && clock::now() < until {
+        while own().iter().any(|backend| !backend.walled) {
+            if clock::now() >= until {
+                self.name_unwalled();
+                return;
+            }
             sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Which sessions lose their server to the barrier, and what they are at.
+    fn name_unwalled(&self) {
+        for session in self.desk.group.sessions.snapshot() {
+            if session.walled || session.backend.is_none() {
+                continue;
+            }
+            tracing::warn!(
+                group = %self.desk.group.name,
+                session = session.id,
+                user = session.user,
+                client = %session.client,
+                state = session.state.name(),
+                permitted = session.permitted,
+                "the session could not be made read-only in time; the barrier ends its backend"
+            );
         }
     }
 
