@@ -79,13 +79,14 @@ async fn a_candidate_that_never_catches_up_is_left_within_the_budget() -> Result
     ensure!(moved.code == 5, "{}", moved.text);
     let error = &moved.json["error"];
     ensure!(
-        moved.json["state"] == "rolled_back" && error["code"] == "candidate_behind",
+        moved.json["state"] == "rolled_back" && error["code"] == "budget_exceeded",
         "{:#}",
         moved.json
     );
     let said = error["message"].as_str().unwrap_or_default();
     ensure!(
-        said.contains("region b") && said.contains("behind"),
+        said.contains("the budget of 2000 ms was over at step caught_up")
+            && said.contains("region b: the candidate has replayed"),
         "{said}"
     );
     ensure!(took < Duration::from_secs(6), "it took {took:?}");

@@ -3,7 +3,7 @@
 //! Both are installed by `.ci/setup test` on Debian. Elsewhere the test says that they are lacking
 //! and is left out, except where `CI=true` promises that they are there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -41,13 +41,22 @@ fn folder(programs: &Programs) -> Result<TempDir> {
     Ok(folder)
 }
 
+/// Where the installation really is: what is on the path may be links to a part of it.
+fn bin(programs: &Programs) -> Result<PathBuf> {
+    let server = std::fs::canonicalize(programs.folder().join("postgres"))?;
+    Ok(server.parent().context("a folder")?.to_owned())
+}
+
 /// Whether the programs are there; an error where they are promised.
 fn lacking(programs: &Programs) -> Result<bool> {
-    let here = Path::new("/");
-    let gone: Vec<&str> = ["etcd", "patroni"]
+    let (here, bin) = (Path::new("/"), bin(programs)?);
+    let services = ["etcd", "patroni"]
         .into_iter()
-        .filter(|name| programs.client(name, here).is_err())
-        .collect();
+        .filter(|name| programs.client(name, here).is_err());
+    let own = ["pg_basebackup", "pg_controldata", "pg_rewind"]
+        .into_iter()
+        .filter(|name| !bin.join(name).is_file());
+    let gone: Vec<&str> = services.chain(own).collect();
     if gone.is_empty() {
         return Ok(false);
     }
@@ -110,7 +119,8 @@ impl Member {
         let (postgres, rest) = (free_port()?, free_port()?);
         let place = folder(programs)?;
         let at = place.path().display();
-        let bin = programs.folder().display();
+        let bin = bin(programs)?;
+        let bin = bin.display();
         let text = format!(
             r#"
 scope: writefence
