@@ -58,8 +58,10 @@ impl Course {
                 })?
             }
         };
-        self.desk.actor.open(checked, &proof).await?;
+        // Said first: the tripwire must not see the new target in force with an older time, and take
+        // what a probe showed of the old primary in its day for a second writable side.
         self.desk.moved.store(Arc::new(clock::now()));
+        self.desk.actor.open(checked, &proof).await?;
         self.desk.tally.repoint();
         self.desk.servers.refresh();
         unknown::settle_after_open(&self.desk);
