@@ -19,6 +19,9 @@ use crate::tell;
 /// Load after each move: enough for every client to come back, and 100 rounds end in minutes.
 const AFTER: Duration = Duration::from_millis(500);
 
+/// What the daemon logs when two sides take writes, which at no time they do here.
+const ALARM: &str = "SPLIT BRAIN";
+
 #[derive(Debug, Serialize)]
 struct Round {
     write_ms: Option<f64>,
@@ -161,7 +164,12 @@ async fn finish(
         &json!({ "rounds": rounds, "spread": spreads, "ledger": report }),
     )?;
     println!("report  {}", out.join("soak.json").display());
-    let faults = faults(&report, Promise::NothingButAPause);
+    let mut faults = faults(&report, Promise::NothingButAPause);
+    let log = std::fs::read_to_string(stage.daemon.log()).context("read the daemon's log")?;
+    let alarms = log.lines().filter(|line| line.contains(ALARM)).count();
+    if alarms > 0 {
+        faults.push(format!("{alarms} false alarms: {ALARM}"));
+    }
     if !faults.is_empty() {
         bail!("a promise was not kept:\n  {}", faults.join("\n  "));
     }

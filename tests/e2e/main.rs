@@ -44,6 +44,7 @@ mod pins;
 mod preflight;
 mod prepared;
 mod protocol;
+mod reads;
 mod replication;
 mod runbook;
 mod secure;
