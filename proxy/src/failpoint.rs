@@ -2,7 +2,7 @@
 //!
 //! `WRITEFENCE_STOP_AFTER=<step>` aborts the process once the step's record and effect are done,
 //! `WRITEFENCE_STOP_AFTER=<step>:before` once its record is written and its effect not yet begun.
-//! Without the feature `failpoints` both calls are empty and the variable is never read.
+//! Without the feature `failpoints` all calls are empty and the variable is never read.
 
 /// The step's record and its effect are done.
 pub fn after(step: &str) {
@@ -13,6 +13,19 @@ pub fn after(step: &str) {
 pub fn before(step: &str) {
     stop_at(step, ":before");
 }
+
+/// A record of this kind is in the journal, and nothing was done or shown of it yet:
+/// `WRITEFENCE_STOP_AFTER=record:<kind>`.
+#[cfg(feature = "failpoints")]
+pub fn recorded(fact: &writefence_admin::runbook::Fact) {
+    let fact = serde_json::to_value(fact).unwrap_or_default();
+    let kind = fact["kind"].as_str().unwrap_or_default();
+    stop_at(&format!("record:{kind}"), "");
+}
+
+/// Without the feature nothing.
+#[cfg(not(feature = "failpoints"))]
+pub fn recorded(_fact: &writefence_admin::runbook::Fact) {}
 
 #[cfg(feature = "failpoints")]
 fn stop_at(step: &str, suffix: &str) {

@@ -30,6 +30,34 @@ pub(crate) struct Act {
     pub(crate) steps: Vec<(String, f64)>,
     /// What the clients saw.
     pub(crate) report: Report,
+    /// What the daemon said of it, where something may be lost.
+    pub(crate) loss: Option<Loss>,
+}
+
+/// A loss as the daemon told it, to stand beside what clients lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Loss {
+    /// Before the fence.
+    pub(crate) stated: String,
+    /// Behind the promotion, as far as the old primary was seen.
+    pub(crate) measured: String,
+}
+
+impl Loss {
+    /// From the report of a run; none where it says nothing of a loss.
+    pub(crate) fn of(loss: &serde_json::Value) -> Option<Self> {
+        let stated = loss["stated"]["sentence"].as_str()?.to_owned();
+        let log = &loss["measured"];
+        let measured = log["bytes"].as_u64().map_or_else(
+            || "nothing that was seen of the old primary".to_owned(),
+            |bytes| {
+                let lsn = |name: &str| log[name].as_str().unwrap_or("?").to_owned();
+                let (from, to) = (lsn("from_lsn"), lsn("to_lsn"));
+                format!("{bytes} bytes of log, from the fork at {from} to {to}, or more")
+            },
+        );
+        Some(Self { stated, measured })
+    }
 }
 
 impl Act {
@@ -51,6 +79,7 @@ impl Act {
                 .map(|(name, took)| (name, ms(took)))
                 .collect(),
             report,
+            loss: None,
         }
     }
 
@@ -96,6 +125,10 @@ impl Act {
             ),
             ("duplicates", found.duplicates.len().to_string()),
         ];
+        if let Some(loss) = &self.loss {
+            lines.push(("loss as stated", loss.stated.clone()));
+            lines.push(("loss as measured", loss.measured.clone()));
+        }
         let api = report
             .shapes
             .iter()
@@ -258,6 +291,20 @@ mod tests {
             &[],
         );
         check(Outcome::Acked, lost(0), Promise::StatedLoss, &[]);
+    }
+
+    #[test]
+    fn what_the_daemon_says_of_a_loss_is_shown_as_it_is() {
+        let told = |text| Loss::of(&serde_json::from_str(text).unwrap());
+        assert_eq!(told(r#"{"stated":null,"measured":null}"#), None);
+        let seen = told(
+            r#"{"stated":{"sentence":"at least 7 bytes"},
+                "measured":{"bytes":9,"from_lsn":"0/1","to_lsn":"0/A"}}"#,
+        );
+        assert_eq!(
+            seen.map(|loss| loss.measured).as_deref(),
+            Some("9 bytes of log, from the fork at 0/1 to 0/A, or more")
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use writefence_tests::Relay;
 use writefence_tests::eventually::pause;
 use writefence_tests::ledger::Window;
 
-use crate::act::{Act, Promise};
+use crate::act::{Act, Loss, Promise};
 use crate::stage::Stage;
 use crate::switchover::run_document;
 use crate::tell;
@@ -74,7 +74,9 @@ pub(crate) async fn perform(stage: &mut Stage, replication: Replication) -> Resu
         .ledger
         .check(&history, window, stage.primary(), None)
         .await?;
-    let act = Act::new(title, promise, command, &run, report);
+    let mut act = Act::new(title, promise, command, &run, report);
+    let told = stage.daemon.ctl(&["report", "--format", "json"]).await?;
+    act.loss = Loss::of(&told.ok()?.json["loss"]);
     tell::figures(&act.lines());
     Ok(act)
 }

@@ -4,57 +4,90 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use writefence_admin::api::Step;
 use writefence_tests::eventually::{pause, until};
 use writefence_tests::ledger::{Plan, Rows, Window};
 use writefence_tests::postgres::skipped;
-use writefence_tests::{Daemon, DaemonOptions, Ledger};
+use writefence_tests::{Cluster, Daemon, DaemonOptions, Ledger, Load};
 
 use crate::support::{Pair, sqlstate};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Steps before the point of no return: `abort` leads back.
-const BEFORE: [&str; 7] = [
+/// The daemon is to go under the command, which need not wait long to be sure.
+const SOON_GONE: [&str; 2] = ["--timeout", "1s"];
+
+/// Before the point of no return, `abort` leads back: behind each step, before its effect, and behind
+/// each record that its effect leaves.
+const BEFORE: [&str; 13] = [
+    "record:started",
     "preflight",
+    "fence:before",
+    "record:fence",
     "fence",
     "drain",
+    "record:evidence",
+    "record:fence_lsn",
     "evidence",
+    "record:certificate",
     "certificate",
     "caught_up",
     "pnr:before",
 ];
 
 /// The point of no return and behind it: only forward.
-const BEHIND: [&str; 5] = [
+const BEHIND: [&str; 8] = [
+    "record:pnr",
     "pnr",
     "promote:before",
     "promote",
+    "record:promoted",
     "identity",
+    "hooks",
     "open:before",
 ];
 
 /// Behind the opening: writes pass, the run is only to be finished.
-const OPENED: [&str; 4] = ["open", "converge", "verify", "report"];
+const OPENED: [&str; 6] = [
+    "record:open",
+    "open",
+    "converge",
+    "verify",
+    "record:measured",
+    "report",
+];
 
-/// Every step of a failover, each before or behind its effect.
-const FAILOVER: [&str; 16] = [
+/// What a failover before its point of no return leaves out or adds: there is no fence LSN of a dead
+/// primary.
+const FAILOVER_BEFORE: [&str; 10] = [
+    "record:loss",
     "preflight",
+    "record:fence",
     "fence",
     "drain",
+    "record:evidence",
     "evidence",
     "certificate",
     "caught_up",
     "pnr:before",
-    "pnr",
-    "promote:before",
-    "promote",
-    "identity",
-    "open:before",
-    "open",
-    "converge",
-    "verify",
-    "report",
 ];
+
+/// Writes are not fenced yet.
+fn is_open_at(step: &str) -> bool {
+    ["record:started", "record:loss", "preflight"].contains(&step) || OPENED.contains(&step)
+}
+
+#[test]
+fn no_step_of_a_run_is_left_out() {
+    for step in Step::ALL {
+        let name = step.to_string();
+        let all = || BEFORE.iter().chain(&BEHIND).chain(&OPENED);
+        // Between `pnr:before` and `pnr` there is its record.
+        assert!(all().any(|named| *named == name), "{name}");
+        let failover = || FAILOVER_BEFORE.iter().chain(&BEHIND).chain(&OPENED);
+        assert!(failover().any(|named| *named == name), "{name}");
+    }
+}
 
 /// Starts a switchover in a daemon that stops hard after `step`, and starts it again.
 async fn stopped_after(pair: &mut Pair, step: &str) -> Result<Value> {
@@ -65,7 +98,13 @@ async fn stopped_after(pair: &mut Pair, step: &str) -> Result<Value> {
     pair.daemon.wait_open().await?;
     let answer = pair
         .daemon
-        .ctl(&["switchover", "--to", "b", "--reason", step])
+        .ctl(
+            &[
+                &SOON_GONE[..],
+                &["switchover", "--to", "b", "--reason", step],
+            ]
+            .concat(),
+        )
         .await?;
     ensure!(
         answer.code == 2,
@@ -75,6 +114,44 @@ async fn stopped_after(pair: &mut Pair, step: &str) -> Result<Value> {
     pair.daemon.wait_end().await?;
     pair.daemon.launch(&[]).await?;
     pair.group().await.with_context(|| step.to_owned())
+}
+
+/// Clients at work all the while, and what they were told.
+struct Books {
+    ledger: Ledger,
+    load: Load,
+}
+
+impl Books {
+    async fn open(pair: &Pair) -> Result<Self> {
+        let ledger = Ledger::create(&pair.a).await?;
+        pair.b.wait_caught_up(&pair.a).await?;
+        let load = ledger.load(&Plan::new(Ledger::endpoint(pair.daemon.port())))?;
+        load.warm().await?;
+        Ok(Self { ledger, load })
+    }
+
+    /// Nothing acknowledged is missing on the primary, nothing is there twice, and nothing that was
+    /// refused is there.
+    async fn balance(self, primary: &Cluster) -> Result<()> {
+        let window = Window {
+            from: Duration::ZERO,
+            to: self.load.now(),
+        };
+        let history = self.load.stop().await?;
+        let report = self.ledger.check(&history, window, primary, None).await?;
+        let found = &report.findings;
+        ensure!(
+            found.acked_lost.is_empty()
+                && found.duplicates.is_empty()
+                && found.refused_present.is_empty(),
+            "lost {:?}, twice {:?}, refused and there {:?}\n{report}",
+            found.acked_lost,
+            found.duplicates,
+            found.refused_present
+        );
+        Ok(())
+    }
 }
 
 async fn writes_pass(pair: &Pair, primary: &str) -> Result<()> {
@@ -101,9 +178,10 @@ async fn stopped_after_any_step_before_the_point_of_no_return_it_can_go_back() -
         return Ok(());
     }
     let mut pair = Pair::start(|_| ()).await?;
+    let books = Books::open(&pair).await?;
     for step in BEFORE {
         let group = stopped_after(&mut pair, step).await?;
-        if step != "preflight" {
+        if !is_open_at(step) {
             ensure!(group["phase"] == "fenced", "{step}: {group}");
             ensure!(
                 group["run"]["state"] == "interrupted",
@@ -119,7 +197,7 @@ async fn stopped_after_any_step_before_the_point_of_no_return_it_can_go_back() -
         ensure!(on == "off", "{step}: the barrier was left behind");
         ensure!(pair.b.in_recovery().await?, "{step}");
     }
-    Ok(())
+    books.balance(&pair.a).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,9 +206,13 @@ async fn stopped_at_any_step_it_can_go_on() -> Result<()> {
         return Ok(());
     }
     let mut pair = Pair::start(|_| ()).await?;
-    for step in BEFORE.iter().chain(&BEHIND).filter(|s| **s != "preflight") {
+    let books = Books::open(&pair).await?;
+    for step in BEFORE.iter().chain(&BEHIND) {
         let group = stopped_after(&mut pair, step).await?;
-        ensure!(group["phase"] == "fenced", "{step}: {group}");
+        ensure!(
+            group["phase"] == if is_open_at(step) { "open" } else { "fenced" },
+            "{step}: {group}"
+        );
         if BEHIND.contains(step) {
             pair.ctl(3, &["abort"])
                 .await
@@ -147,7 +229,7 @@ async fn stopped_at_any_step_it_can_go_on() -> Result<()> {
         let Pair { a, b, .. } = &mut pair;
         b.rejoin(a).await.context(*step)?;
     }
-    Ok(())
+    books.balance(&pair.a).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,6 +238,7 @@ async fn stopped_behind_the_opening_writes_go_on_and_the_run_can_be_finished() -
         return Ok(());
     }
     let mut pair = Pair::start(|_| ()).await?;
+    let books = Books::open(&pair).await?;
     for step in OPENED {
         let group = stopped_after(&mut pair, step).await?;
         ensure!(group["phase"] == "open", "{step}: {group}");
@@ -178,7 +261,41 @@ async fn stopped_behind_the_opening_writes_go_on_and_the_run_can_be_finished() -
         let Pair { a, b, .. } = &mut pair;
         b.rejoin(a).await.context(step)?;
     }
-    Ok(())
+    books.balance(&pair.a).await
+}
+
+/// Kills the primary `from` and starts a failover in a daemon that stops hard at `step`, and starts
+/// that again.
+async fn failing_over(pair: &mut Pair, from: &str, step: &str) -> Result<Value> {
+    let to = if from == "a" { "b" } else { "a" };
+    pair.daemon.kill()?;
+    pair.daemon
+        .launch(&[("WRITEFENCE_STOP_AFTER", step)])
+        .await?;
+    pair.daemon.wait_open().await?;
+    let old = if from == "a" {
+        &mut pair.a
+    } else {
+        &mut pair.b
+    };
+    old.kill()?;
+    let args = ["failover", "--to", to, "--reason", step, "--accept-loss"];
+    let answer = pair
+        .daemon
+        .ctl(&[&SOON_GONE[..], &args[..], &["--confirm"]].concat())
+        .await?;
+    ensure!(answer.code == 2, "{step}: {}", answer.text);
+    pair.daemon.wait_end().await?;
+    pair.daemon.launch(&[]).await?;
+    let group = pair.group().await?;
+    ensure!(
+        group["run"]["state"] == "interrupted",
+        "{step}: {}",
+        group["run"]
+    );
+    let is_open = is_open_at(step);
+    ensure!((group["phase"] == "open") == is_open, "{step}: {group}");
+    Ok(group)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,42 +305,38 @@ async fn a_failover_stopped_at_any_step_can_go_on() -> Result<()> {
     }
     let mut pair = Pair::start(|_| ()).await?;
     let mut from = "a";
-    for step in FAILOVER {
+    for step in FAILOVER_BEFORE.iter().chain(&BEHIND).chain(&OPENED) {
         let to = if from == "a" { "b" } else { "a" };
-        pair.daemon.kill()?;
-        pair.daemon
-            .launch(&[("WRITEFENCE_STOP_AFTER", step)])
-            .await?;
-        pair.daemon.wait_open().await?;
-        let old = if from == "a" {
-            &mut pair.a
-        } else {
-            &mut pair.b
-        };
-        old.kill()?;
-        let args = ["failover", "--to", to, "--reason", step, "--accept-loss"];
-        let answer = pair
-            .daemon
-            .ctl(&[&args[..], &["--confirm"]].concat())
-            .await?;
-        ensure!(answer.code == 2, "{step}: {}", answer.text);
-        pair.daemon.wait_end().await?;
-        pair.daemon.launch(&[]).await?;
-        let group = pair.group().await?;
-        ensure!(
-            group["run"]["state"] == "interrupted",
-            "{step}: {}",
-            group["run"]
-        );
-        let is_open = step == "preflight" || OPENED.contains(&step);
-        ensure!((group["phase"] == "open") == is_open, "{step}: {group}");
-        let run = pair.ctl(0, &["resume"]).await.context(step)?;
+        failing_over(&mut pair, from, step).await?;
+        if !FAILOVER_BEFORE.contains(step) {
+            pair.ctl(3, &["abort"])
+                .await
+                .with_context(|| format!("{step}: no way back"))?;
+        }
+        let run = pair.ctl(0, &["resume"]).await.context(*step)?;
         ensure!(run["state"] == "done", "{step}: {run}");
-        writes_pass(&pair, to).await.context(step)?;
+        writes_pass(&pair, to).await.context(*step)?;
         let Pair { a, b, .. } = &mut pair;
         let (old, new) = if from == "a" { (a, b) } else { (b, a) };
-        old.rejoin(new).await.context(step)?;
+        old.rejoin(new).await.context(*step)?;
         from = to;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_stopped_before_its_point_of_no_return_goes_back_once_the_old_primary_is_there()
+-> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let mut pair = Pair::start(|_| ()).await?;
+    for step in FAILOVER_BEFORE {
+        failing_over(&mut pair, "a", step).await?;
+        pair.a.start().await?;
+        pair.ctl(0, &["abort"]).await.context(step)?;
+        writes_pass(&pair, "a").await.context(step)?;
+        ensure!(pair.b.in_recovery().await?, "{step}");
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod api;
 mod audit;
+mod behind;
 mod cancel;
 mod catalog;
 mod checks;
@@ -32,17 +33,20 @@ mod http_support;
 mod http_tls;
 mod limits;
 mod logins;
+mod loss;
 mod mixed;
 mod moments;
 mod moves;
 mod orphans;
 mod outcomes;
+mod patroni;
 mod pins;
 mod preflight;
 mod prepared;
 mod protocol;
 mod reads;
 mod replication;
+mod runbook;
 mod secure;
 mod state;
 mod support;

@@ -104,6 +104,8 @@ async fn moment(pair: &mut Pair, dice: &mut Dice) -> Result<String> {
     let mut command = tokio::process::Command::new(pair.daemon.binaries().join("writefencectl"))
         .arg("--socket")
         .arg(pair.daemon.socket())
+        // It need not wait long to be sure that the daemon is gone.
+        .args(["--timeout", "1s"])
         .args(["switchover", "--to", to, "--reason", "moment"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -44,6 +44,14 @@ async fn settled(pair: &Pair, wanted: &str) -> Result<Value> {
     .with_context(|| process::tail(&pair.daemon.log()))
 }
 
+/// The audit's records about writes of unknown outcome, oldest first.
+async fn audited(pair: &Pair) -> Result<Vec<Value>> {
+    let shown = pair.ctl(0, &["audit", "show"]).await?;
+    let records = shown["records"].as_array().context("records")?;
+    let about = records.iter().filter(|record| record["event"] == "unknown");
+    Ok(about.cloned().collect())
+}
+
 async fn unknown(pair: &Pair) -> Result<Vec<Value>> {
     let document = pair.ctl(0, &["unknown", "list"]).await?;
     Ok(document["writes"].as_array().cloned().unwrap_or_default())
@@ -376,6 +384,13 @@ async fn a_commit_that_reached_the_new_primary_is_found_committed() -> Result<()
     let pair = killed_during_commit(pair, &mut client).await?;
     settled(&pair, "committed").await?;
     ensure!(pair.rows(&pair.b).await? == "1");
+    let records = audited(&pair).await?;
+    ensure!(
+        records
+            .last()
+            .is_some_and(|last| last["outcome"] == "committed"),
+        "{records:#?}"
+    );
     Ok(())
 }
 
@@ -399,6 +414,21 @@ async fn a_commit_that_was_not_shipped_is_found_lost() -> Result<()> {
     let pair = killed_during_commit(pair, &mut client).await?;
     let write = settled(&pair, "lost").await?;
     ensure!(pair.rows(&pair.b).await? == "0");
+    // Nobody asked, so who has to answer for it finds what it was concluded from.
+    let records = audited(&pair).await?;
+    let last = records.last().context("a record")?;
+    ensure!(
+        last["outcome"] == "lost" && last["actor"] == "writefence",
+        "{records:#?}"
+    );
+    let facts = &last["facts"];
+    ensure!(
+        facts["write"] == write["id"]
+            && facts["region"] == "a"
+            && facts["xid"] == write["xid"].to_string(),
+        "{last} of {write}"
+    );
+    ensure!(last["run"].is_string() && last["epoch"].is_u64(), "{last}");
     // The id has been given out again by now, or will be: the answer was kept before that.
     client.ask("INSERT INTO t VALUES (2)").await?;
     let again = unknown(&pair).await?;
@@ -529,6 +559,18 @@ async fn what_an_earlier_start_left_unknown_blocks_until_it_is_acknowledged() ->
     let write = settled(&pair, "acknowledged").await?;
     let by = write["acknowledged_by"].as_str().unwrap_or_default();
     ensure!(by.contains("looked at by hand"), "{write}");
+    let records = audited(&pair).await?;
+    let last = records.last().context("a record")?;
+    ensure!(
+        last["outcome"] == "acknowledged"
+            && last["reason"] == "looked at by hand"
+            && last["facts"]["write"] == id,
+        "{records:#?}"
+    );
+    ensure!(
+        last["actor"].as_str().is_some_and(|by| by.contains("uid=")),
+        "{last}"
+    );
     // For good: neither proof nor a restart brings it back.
     pair.daemon.kill()?;
     pair.daemon.launch(&[]).await?;

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 
 /// Each table with the number of its rows.
-const TABLES: [(&str, usize); 2] = [
+const TABLES: [(&str, usize); 3] = [
     (include_str!("../TRAPS.md"), 28),
     (include_str!("../HTTP-TRAPS.md"), 22),
+    (include_str!("../ADVERSITY.md"), 10),
 ];
 
 /// Names of all functions without parameters below a folder.

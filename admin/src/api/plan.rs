@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RunKind, Step};
+use super::{Loss, RunKind, Step};
 
 /// A move that is only thought through. Nothing of it was begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct Plan {
     pub bound_ms: Option<u64>,
     /// What the prediction rests on, as a sentence.
     pub basis: String,
+    /// What would be lost, as far as it is known; null for a planned move, which loses nothing.
+    #[serde(default)]
+    pub loss: Option<Loss>,
 }
 
 /// One step as it would be done.

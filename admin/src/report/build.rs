@@ -1,6 +1,6 @@
 //! From a journal to a report.
 
-use super::{Audited, Lineage, Objectives, Report, StepTime};
+use super::{Audited, Lineage, Lost, Objectives, Report, StepTime};
 use crate::api::{Measured, RunKind, StepRecord, StepState, Timestamp, UnknownWrite};
 use crate::runbook::{Record, RunFacts, Working};
 
@@ -34,6 +34,10 @@ pub fn build(
         measured: facts.measured.clone(),
         objectives: objectives(facts),
         lineage: lineage(facts),
+        loss: Lost {
+            stated: facts.loss.clone(),
+            measured: facts.diverged.clone(),
+        },
         unknown,
         audit,
     }

@@ -168,6 +168,18 @@ fn rest(page: &mut Page, report: &Report) {
         known(l.fork_lsn.as_ref()),
         known(l.system_identifier.as_ref()),
     ));
+    if let Some(loss) = &report.loss.stated {
+        page.line(format!(
+            "- loss as stated before: {}",
+            clean(&loss.sentence)
+        ));
+    }
+    if let Some(log) = &report.loss.measured {
+        page.line(format!(
+            "- loss as measured after: {}",
+            clean(&log.sentence())
+        ));
+    }
     match &report.run.certificate {
         Some(c) => page.line(format!(
             "- certificate of epoch {}: nothing in flight, {} unknown; {}: {}",

@@ -11,7 +11,9 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Event, Measured, Run, Step, StepState, Timestamp, UnknownWrite};
+use crate::api::{
+    DivergedLog, Event, Loss, Measured, Run, Step, StepState, Timestamp, UnknownWrite,
+};
 
 pub use build::build;
 pub use markdown::markdown;
@@ -35,6 +37,8 @@ pub struct Report {
     pub objectives: Objectives,
     /// Where the log was left and gone on with.
     pub lineage: Lineage,
+    /// What an unplanned move was said to lose, and what it lost.
+    pub loss: Lost,
     /// Writes whose outcome nobody was told, as far as they are still listed.
     pub unknown: Vec<UnknownWrite>,
     /// Where the audit stands; null without one.
@@ -85,6 +89,15 @@ pub struct Lineage {
     pub new_timeline: Option<u32>,
     /// Where it left the old one, by its own history.
     pub fork_lsn: Option<String>,
+}
+
+/// Stated and measured; both null for a planned move, which loses nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Lost {
+    /// Before the fence.
+    pub stated: Option<Loss>,
+    /// Behind the promotion, and anew when the old primary is seen again.
+    pub measured: Option<DivergedLog>,
 }
 
 /// The audit, as it stood when the report was made.

@@ -1,7 +1,8 @@
 //! Which record may stand where in a journal.
 //!
 //! The rules that matter: nothing is promoted without a certificate, nothing after `aborting`
-//! rests on one, nothing goes back behind the point of no return, and nothing follows the end.
+//! rests on one, nothing goes back behind the point of no return, and nothing follows the end but what
+//! is found of the old primary's log.
 //! The daemon asks before it writes, [`super::fold`] asks again of what it reads.
 
 use super::{Fact, Pinned, RunFacts, RunKind, RunState, Step, StepState, may_become};
@@ -14,6 +15,13 @@ impl RunFacts {
     /// # Errors
     /// The rule that it would break.
     pub fn check(&self, fact: &Fact) -> Rule {
+        // What the old primary held alone is seen when it is there again, and that may be long after.
+        if let Fact::Diverged(_) = fact {
+            return rule(
+                self.promoted.is_some(),
+                "nothing was promoted, so no log has diverged",
+            );
+        }
         if self.state.is_final() {
             return Err("the run has ended");
         }
@@ -48,6 +56,8 @@ impl RunFacts {
             Fact::State { state, .. } => self.check_state(*state),
             Fact::Verb { .. }
             | Fact::Exception { .. }
+            | Fact::Loss(_)
+            | Fact::Diverged(_)
             | Fact::Measured(_)
             | Fact::Note { .. }
             | Fact::HookBegun { .. }

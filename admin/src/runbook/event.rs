@@ -42,6 +42,8 @@ impl Fact {
             | Self::Aborting { .. }
             | Self::HookBegun { .. }
             | Self::HookEnded { .. }
+            | Self::Loss(_)
+            | Self::Diverged(_)
             | Self::Measured(_)
             | Self::State { .. } => None,
         }
@@ -112,6 +114,8 @@ impl Fact {
                 Some(gap) => format!("writes were stopped for {gap} ms as the data path saw it"),
                 None => "nobody has written since, so the write gap is not known".to_owned(),
             },
+            Self::Loss(loss) => format!("stated loss: {}", loss.sentence),
+            Self::Diverged(log) => log.sentence(),
             Self::Note { text, .. } => text.clone(),
         }
     }

@@ -5,7 +5,9 @@
 
 use super::{FenceLsn, Fenced, Opened, Pinned, Promoted, RunState, Started, Step, StepState};
 use super::{next_verb, plan::verb_of};
-use crate::api::{ApiError, Certificate, Evidence, Measured, Run, StepRecord, Timestamp, Verb};
+use crate::api::{
+    ApiError, Certificate, DivergedLog, Evidence, Loss, Measured, Run, StepRecord, Timestamp, Verb,
+};
 
 /// Where a run stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,10 @@ pub struct RunFacts {
     pub opened: Option<(Timestamp, Opened)>,
     /// What it cost.
     pub measured: Option<Measured>,
+    /// What would be lost, as stated before an unplanned move.
+    pub loss: Option<Loss>,
+    /// What the new primary does not have, as found last.
+    pub diverged: Option<DivergedLog>,
 }
 
 /// Whether the daemon is at work on a run or the run waits for the operator.
@@ -87,6 +93,8 @@ impl RunFacts {
             promoted: None,
             opened: None,
             measured: None,
+            loss: None,
+            diverged: None,
         }
     }
 

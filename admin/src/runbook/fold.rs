@@ -146,6 +146,8 @@ impl RunFacts {
             Fact::Exception { text } => self.exceptions.push(text.clone()),
             Fact::Pnr { candidate } => self.pnr = Some(candidate.clone()),
             Fact::Promoted(promoted) => self.promoted = Some(promoted.clone()),
+            Fact::Loss(loss) => self.loss = Some(loss.clone()),
+            Fact::Diverged(log) => self.diverged = Some(log.clone()),
             Fact::Measured(measured) => self.measured = Some(measured.clone()),
             Fact::Open(opened) => self.opened = Some((at, opened.clone())),
             Fact::Aborting { .. } => {

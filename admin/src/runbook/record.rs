@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    ApiError, Certificate, Evidence, FenceAnswer, Finding, Measured, RunKind, RunState, Step,
-    Timestamp, Verb,
+    ApiError, Certificate, DivergedLog, Evidence, FenceAnswer, Finding, Loss, Measured, RunKind,
+    RunState, Step, Timestamp, Verb,
 };
 
 /// One line of a journal.
@@ -134,6 +134,11 @@ pub enum Fact {
         #[serde(default)]
         error: Option<ApiError>,
     },
+    /// What is going to be lost, stated before an unplanned move.
+    Loss(Loss),
+    /// What the new primary does not have of the old one's log; also behind the end of the run, when
+    /// the old primary is seen again.
+    Diverged(DivergedLog),
     /// What the run cost, as far as it was seen.
     Measured(Measured),
     /// Something worth telling those who follow; changes nothing.
@@ -260,6 +265,8 @@ impl Fact {
             | Self::State { .. }
             | Self::HookBegun { .. }
             | Self::HookEnded { .. }
+            | Self::Loss(_)
+            | Self::Diverged(_)
             | Self::Measured(_)
             | Self::Note { .. } => false,
         }

@@ -14,6 +14,7 @@ use writefence_admin::runbook::{Fact, Record, RunFacts, Started, Working, encode
 use super::error::{internal, storage};
 use super::events::sentence;
 use super::trail::Trail;
+use crate::failpoint;
 use crate::fleet::{Durability, Store};
 
 /// See the module.
@@ -106,6 +107,7 @@ impl Book {
         };
         let facts = RunFacts::begin(&record).map_err(|e| internal(e.to_string()))?;
         self.append(&record, Durability::Sync).await?;
+        failpoint::recorded(&record.fact);
         self.trail.journaled(&facts, &record);
         let mut page = self.page();
         page.before = page.facts.replace(facts);
@@ -142,6 +144,7 @@ impl Book {
         self.append(&record, how)
             .await
             .map_err(|e| e.run(&facts.run))?;
+        failpoint::recorded(&record.fact);
         self.trail.journaled(&facts, &record);
         let mut page = self.page();
         page.facts = Some(facts);

@@ -3,6 +3,9 @@
 //! It is refused by its timeline until it follows the new primary; nothing here lets it in. What is
 //! said rests on the probes and on the fork point that the new primary's history told.
 
+use writefence_admin::api::DivergedLog;
+use writefence_admin::runbook::Fact;
+
 use super::desk::Desk;
 use crate::upstream::{Identity, Lsn, Observation, Region, Role};
 
@@ -40,6 +43,18 @@ impl Diverged {
         self.to.bytes_since(self.from)
     }
 
+    /// For the journal and the report.
+    pub(crate) fn document(&self, region: &Region, sight: Sight) -> DivergedLog {
+        DivergedLog {
+            region: region.to_string(),
+            timeline: self.timeline,
+            from_lsn: self.from.to_string(),
+            to_lsn: self.to.to_string(),
+            bytes: self.bytes(),
+            seen_again: sight == Sight::Again,
+        }
+    }
+
     /// As a range, with the timeline it is on.
     pub(crate) fn range(&self) -> String {
         let Self { from, to, timeline } = self;
@@ -47,6 +62,48 @@ impl Diverged {
             "{from} to {to} of timeline {timeline} ({} bytes)",
             self.bytes()
         )
+    }
+}
+
+/// When the end of a former primary's log was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// Before it was lost: it may have written on.
+    Before,
+    /// When it was there again.
+    Again,
+}
+
+/// Records what a failover lost, once the primary that it gave up is there again: only then its whole
+/// log can be seen. Asked of each region at each look.
+pub(crate) async fn record(desk: &Desk, region: &Region) {
+    let Some(facts) = desk.book.facts() else {
+        return;
+    };
+    // With a fence LSN everything acknowledged was waited for, and nothing is lost.
+    let is_lossy = facts.promoted.is_some() && facts.fence_lsn.is_none();
+    let is_known = facts.diverged.is_some_and(|log| log.seen_again);
+    let is_its = facts.started.from.as_deref() == Some(region.as_str());
+    let accepted = desk.group.targets.accepted();
+    let moved = facts.to.as_deref() == Some(accepted.region.as_str());
+    if !is_lossy || is_known || !is_its || !moved || !desk.actor.is_decided() {
+        return;
+    }
+    let seen = desk.servers.seen(region);
+    let seen = seen.filter(|seen| seen.at >= desk.moved_at());
+    let primary = seen
+        .as_ref()
+        .and_then(|seen| seen.known())
+        .filter(|known| known.role == Some(Role::Primary));
+    let Some(found) = primary
+        .zip(accepted.identity)
+        .and_then(|(known, identity)| Diverged::of(known, identity))
+    else {
+        return;
+    };
+    let log = found.document(region, Sight::Again);
+    if let Err(error) = desk.book.note(Fact::Diverged(log)).await {
+        tracing::warn!(group = %desk.group.name, %error, "what was lost is not on record");
     }
 }
 

@@ -162,7 +162,7 @@ fn lock(desk: &Desk) -> std::sync::MutexGuard<'_, Option<Baseline>> {
 }
 
 /// A moment of the monotonic clock as wall-clock time, as that stands now.
-fn wall(at: Instant) -> Timestamp {
+pub(crate) fn wall(at: Instant) -> Timestamp {
     let now = Timestamp::now();
     let ago = clock::now().saturating_duration_since(at);
     Timestamp::new(now.as_system_time() - ago)

@@ -23,6 +23,7 @@ mod former;
 mod hooks;
 mod leftover;
 mod line;
+mod loss;
 mod measure;
 mod nearby;
 mod observer;
@@ -383,12 +384,7 @@ impl Control for Daemon {
             let desk = self.desk(&call.group)?;
             let live = desk.book.live().map(|facts| facts.run);
             check_run(&call.expect, live.as_deref(), desk.actor.epoch().value())?;
-            let ids = views::acknowledge(desk, &call.actor.to_string(), &request)?;
-            let mut entry = Entry::new(Event::Unknown, "acknowledged").fact("ids", ids.join(" "));
-            entry.actor = call.actor.to_string();
-            entry.group = Some(call.group.clone());
-            entry.reason = Some(request.reason.clone());
-            desk.book.trail().append(entry);
+            views::acknowledge(desk, &call.actor.to_string(), &request)?;
             Ok(views::unknown(desk))
         };
         self.used(&call, Verb::Unknown, Some(&reason), work).await

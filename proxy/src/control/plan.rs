@@ -10,6 +10,7 @@ use writefence_admin::api::{Plan, PlannedStep, RunKind, Step};
 use writefence_config::{Hook, Means};
 
 use super::desk::Desk;
+use super::loss;
 use super::preflight::{Side, Sides};
 use super::settings::Settings;
 use super::steps::moments;
@@ -43,12 +44,16 @@ pub(crate) fn plan(desk: &Desk, kind: RunKind, sides: &Sides) -> Plan {
         RunKind::Failover => None,
         RunKind::Switchover | RunKind::Steps | RunKind::Drill => Some(millis(settings.budget)),
     };
+    let (old, new) = (&sides.old.region, &sides.new);
+    let loss = (kind == RunKind::Failover)
+        .then(|| loss::stated(desk, old, &new.region, new.seen.as_ref().ok()));
     Plan {
         kind,
         steps,
         predicted_gap_ms: predicted,
         bound_ms: bound,
         basis: sketch.basis(),
+        loss,
     }
 }
 

@@ -256,6 +256,20 @@ fn of_fact(fact: &Fact) -> Option<Entry> {
             }
             entry
         }
+        Fact::Loss(loss) => {
+            let mut entry = run("loss_stated").fact("what", &loss.sentence);
+            if let Some(bytes) = loss.at_least_bytes {
+                entry = entry.fact("at_least_bytes", bytes);
+            }
+            entry
+        }
+        Fact::Diverged(log) => run("diverged")
+            .fact("region", &log.region)
+            .fact("timeline", log.timeline)
+            .fact("from_lsn", &log.from_lsn)
+            .fact("to_lsn", &log.to_lsn)
+            .fact("bytes", log.bytes)
+            .fact("seen_again", log.seen_again),
         // A verb is recorded with its answer, the beginning of a step or hook with its end; notes
         // and measurements are for those who follow, and in the run's journal.
         Fact::Verb { .. }

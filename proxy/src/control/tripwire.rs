@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use writefence_admin::audit::{Entry, Event};
 
 use super::desk::Desk;
+use super::former;
 use super::line::OBSERVER;
 use crate::shutdown::Shutdown;
 use crate::upstream::{Observation, Region, Role, ServerSession, ServerTime, Survey};
@@ -201,6 +202,7 @@ pub(crate) async fn watch(desk: &Arc<Desk>, mut stop: Shutdown) {
         }
         for target in desk.group.targets.regions() {
             look(desk, &target.region).await;
+            former::record(desk, &target.region).await;
         }
     }
 }

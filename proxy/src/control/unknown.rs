@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::sleep;
 use writefence_admin::api::Timestamp;
+use writefence_admin::audit::{Entry, Event};
 
 use super::desk::Desk;
 use super::servers::Under;
@@ -115,8 +116,7 @@ pub(crate) async fn settle(desk: &Desk, region: &Region) {
     learn_from_running(desk, region, &running).await;
     for write in &gone {
         let Some(life) = life_of(write) else {
-            ledger.resolve(write.id, outcome::UNRESOLVABLE);
-            tracing::info!(group = %desk.group.name, write = write.id, "its backend is gone");
+            end(desk, write, outcome::UNRESOLVABLE);
             continue;
         };
         let Some(xid) = write.xid else { continue };
@@ -130,8 +130,7 @@ pub(crate) async fn settle(desk: &Desk, region: &Region) {
             Ok(_) | Err(_) => outcome::BACKEND_GONE,
         };
         if found != write.outcome {
-            ledger.resolve(write.id, found);
-            tracing::info!(group = %desk.group.name, write = write.id, found, "its backend is gone");
+            end(desk, write, found);
         }
     }
 }
@@ -221,11 +220,10 @@ pub(crate) async fn resolve_after(desk: &Desk, old: &Region, new: &Region, next:
         let found = fates
             .get(n)
             .map_or(outcome::BACKEND_GONE, |fate| word(*fate));
-        ledger.resolve(write.id, found);
-        tracing::info!(group = %desk.group.name, write = write.id, xid = write.xid, found, "lost write");
+        end(desk, write, found);
     }
-    for write in rest {
-        ledger.resolve(write.id, outcome::BACKEND_GONE);
+    for write in &rest {
+        end(desk, write, outcome::BACKEND_GONE);
     }
 }
 
@@ -242,7 +240,7 @@ pub(crate) fn resolve_by_others(desk: &Desk, old: &Region, next: Option<NextXid>
         } else {
             outcome::UNRESOLVABLE
         };
-        desk.group.unknown.resolve(write.id, found);
+        end(desk, &write, found);
     }
 }
 
@@ -255,9 +253,48 @@ pub(crate) fn settle_after_open(desk: &Desk) {
     for write in desk.group.unknown.open_ones() {
         let at_home = write.region == accepted.region.as_str() && write.timeline == timeline;
         if !at_home {
-            desk.group.unknown.resolve(write.id, outcome::UNRESOLVABLE);
+            end(desk, &write, outcome::UNRESOLVABLE);
         }
     }
+}
+
+/// Ends a write with what was found of it, and leaves a record: nobody was asked, and whoever has to
+/// answer for that write must find what it was concluded from.
+pub(crate) fn end(desk: &Desk, write: &UnknownWrite, found: &str) {
+    if !desk.group.unknown.resolve(write.id, found) || write.outcome == found {
+        return;
+    }
+    tracing::info!(group = %desk.group.name, write = write.id, xid = write.xid, found, "lost write");
+    let trail = desk.book.trail();
+    trail.append(entry(desk, write, found));
+    trail.sync_soon();
+}
+
+/// A record about a write of unknown outcome.
+pub(crate) fn entry(desk: &Desk, write: &UnknownWrite, outcome: &str) -> Entry {
+    let mut entry = Entry::new(Event::Unknown, outcome)
+        .fact("write", write.id)
+        .fact("at", &write.at)
+        .fact("region", &write.region)
+        .fact("was", &write.outcome);
+    entry.group = Some(desk.group.name.clone());
+    entry.epoch = Some(desk.actor.epoch().value());
+    entry.run = desk.book.live().map(|facts| facts.run);
+    let further = [
+        ("xid", write.xid.map(|xid| xid.to_string())),
+        (
+            "timeline",
+            write.timeline.map(|timeline| timeline.to_string()),
+        ),
+        ("digest", write.digest.clone()),
+        ("idempotency_key", write.idempotency_key.clone()),
+    ];
+    for (name, text) in further {
+        if let Some(text) = text {
+            entry = entry.fact(name, text);
+        }
+    }
+    entry
 }
 
 const fn word(fate: WriteFate) -> &'static str {

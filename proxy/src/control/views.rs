@@ -161,11 +161,7 @@ fn state(word: &str) -> UnknownState {
 }
 
 /// Takes note of writes of unknown outcome.
-pub(crate) fn acknowledge(
-    desk: &Desk,
-    by: &str,
-    ask: &UnknownAck,
-) -> Result<Vec<String>, ApiError> {
+pub(crate) fn acknowledge(desk: &Desk, by: &str, ask: &UnknownAck) -> Result<(), ApiError> {
     let known = desk.group.unknown.list();
     let mut ids = Vec::new();
     for id in &ask.ids {
@@ -188,10 +184,16 @@ pub(crate) fn acknowledge(
         ids = open.map(|w| w.id).collect();
     }
     let noted = format!("{}: {by}: {}", outcome::ACKNOWLEDGED, ask.reason);
-    for id in &ids {
-        desk.group.unknown.resolve(*id, &noted);
+    let trail = desk.book.trail();
+    for write in known.iter().filter(|write| ids.contains(&write.id)) {
+        desk.group.unknown.resolve(write.id, &noted);
+        let mut entry = super::unknown::entry(desk, write, outcome::ACKNOWLEDGED);
+        by.clone_into(&mut entry.actor);
+        entry.reason = Some(ask.reason.clone());
+        trail.append(entry);
     }
-    Ok(ids.iter().map(u64::to_string).collect())
+    trail.sync_soon();
+    Ok(())
 }
 
 /// What the gate would say to a text.

@@ -79,6 +79,12 @@ impl Programs {
         )
     }
 
+    /// The folder they are in.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Whether the installation has this program too.
     pub(super) fn has(&self, program: &str) -> bool {
         self.folder.join(program).is_file()

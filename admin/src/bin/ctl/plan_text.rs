@@ -21,6 +21,9 @@ pub(crate) fn human(plan: &Plan) -> String {
         "predicted write gap: {gap}{bound}\n  {}\n",
         plan.basis
     ));
+    if let Some(loss) = &plan.loss {
+        lines.push_str(&format!("stated loss: {}\n", loss.sentence));
+    }
     lines
 }
 

@@ -22,6 +22,7 @@ use writefence_admin::api::{ApiError, Code, Finding, Level};
 
 use super::desk::Desk;
 use super::error::refused;
+use super::loss;
 use crate::clock;
 use crate::upstream::{Need, Observation, Region, Survey};
 
@@ -143,6 +144,8 @@ pub(crate) async fn for_failover(desk: &Desk, to: &Region) -> Vec<Finding> {
         replication::inherited(&mut found, &new, survey, warn);
         rights::of(&mut found, &new, survey);
     }
+    let stated = loss::stated(desk, &desk.accepted(), to, new.seen.as_ref().ok());
+    found.push(loss::finding(&stated));
     found
 }
 

@@ -325,6 +325,12 @@ impl Course {
                     .await?;
                 Ok(Vec::new())
             }
+            // A switchover that waited for as long as it may goes back as one that is over its budget.
+            Err(error) if self.until.is_some_and(|until| clock::now() >= until) => {
+                let mut late = self.over_budget(Step::CaughtUp);
+                late.message = format!("{}: {}", late.message, error.message);
+                Err(Stop::Failed(late))
+            }
             Err(error) => Err(Stop::Failed(error)),
         }
     }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use writefence_admin::api::{
     ApiError, Code, DrainOutcome, Finding, Level, RunKind, Step, StragglerKind,
 };
+use writefence_admin::runbook::Fact;
 
 use super::super::actor::Fencing;
 use super::super::checks::{self, Scene};
 use super::super::drains::{Draining, stragglers};
 use super::super::error::refused;
+use super::super::loss;
 use super::super::measure;
 use super::super::preflight;
 use super::{Course, Found, Stop};
@@ -42,6 +44,12 @@ impl Course {
             self.log_in_ahead().await?;
             // Logins that the candidate refused are known only now.
             preflight::sessions_again(&mut self.found, &self.desk);
+        }
+        if self.kind == RunKind::Failover {
+            let (from, to) = (self.from.clone(), self.candidate()?.clone());
+            let seen = self.desk.servers.observe(&to).await.ok();
+            let stated = loss::stated(&self.desk, &from, &to, seen.as_ref());
+            self.desk.book.note(Fact::Loss(stated)).await?;
         }
         // Asked before the run began; a blocked move leaves no run behind.
         let mut found = std::mem::take(&mut self.found);

@@ -6,7 +6,7 @@ use writefence_admin::api::{ApiError, Code, EvidenceKind, Step};
 use writefence_admin::runbook::{Fact, Promoted};
 
 use super::super::error::{internal, refused};
-use super::super::former::rewind;
+use super::super::former::{Diverged, Sight, rewind};
 use super::super::servers::{StillBarred, successor};
 use super::super::unknown;
 use super::evidence::lsn_of;
@@ -29,6 +29,11 @@ const STILL_GONE: Duration = Duration::from_millis(200);
 impl Course {
     /// Requires that the fence and the barrier still stand, at the latest possible moment.
     pub(super) async fn point_of_no_return(&mut self) -> Found {
+        if self.facts()?.pnr.is_some() {
+            // Passed by a predecessor that did not live to say so. What bars the old primary was
+            // looked at then, and is not this process's to remember; there is only forward.
+            return Ok(Vec::new());
+        }
         let to = self.candidate()?.clone();
         let mut tries = LATE_WRITERS;
         let pinned = loop {
@@ -178,22 +183,36 @@ impl Course {
         let last = seen
             .as_ref()
             .and_then(|seen| Some((seen.last.as_ref()?.lsn?, seen.last_at?)));
-        let text = match (last, fork) {
-            (Some((last, at)), Some(fork)) => format!(
-                "{} was last seen at {last}, {} ms before the promotion was known, and the new \
-                 timeline left it at {fork}: at least {} bytes of its log are lost, from {fork} \
-                 on; to bring it back, {}",
-                self.from,
-                clock::ms_since(at),
-                last.bytes_since(fork),
-                rewind(&self.desk, &self.from, self.candidate()?)
-            ),
-            (Some(_) | None, _) => format!("how much of {} is lost is not known", self.from),
-        };
         let confirmed = self
             .facts()?
             .evidence
             .is_some_and(|e| e.kind == EvidenceKind::Sync);
+        let accepted = self.desk.group.targets.accepted().identity;
+        if let (Some((last, _)), Some(fork), Some(old), false) = (last, fork, accepted, confirmed)
+            && last > fork
+        {
+            let found = Diverged {
+                from: fork,
+                to: last,
+                timeline: old.timeline.value(),
+            };
+            let log = found.document(&self.from, Sight::Before);
+            self.desk.book.note(Fact::Diverged(log)).await?;
+        }
+        let text = match (last, fork) {
+            (Some((last, at)), Some(fork)) => format!(
+                "{} was last seen at {last}, {} ms before the promotion was known, and the new \
+                 timeline left it at {fork}: {}; to bring it back, {}",
+                self.from,
+                clock::ms_since(at),
+                match last.bytes_since(fork) {
+                    0 => "what it wrote behind that is lost, if it wrote anything".to_owned(),
+                    bytes => format!("at least {bytes} bytes of its log are lost, from {fork} on"),
+                },
+                rewind(&self.desk, &self.from, self.candidate()?)
+            ),
+            (Some(_) | None, _) => format!("how much of {} is lost is not known", self.from),
+        };
         match confirmed {
             true => self.note(Step::Identity, text).await,
             false => self.exception(text).await,

@@ -262,7 +262,7 @@ impl Course {
             .unwrap_or(0);
         refused(
             Code::BudgetExceeded,
-            format!("the budget of {ms} ms was over before step {step}, before the point of no return"),
+            format!("the budget of {ms} ms was over at step {step}, before the point of no return"),
         )
         .hint("look at the steps' times in `status`; `--budget` gives more, `fence.hold` must be above it")
     }
