@@ -283,3 +283,31 @@ async fn a_request_meets_the_fence_again_after_a_crash() -> Result<()> {
     assert_eq!(api.server.seen_at("/x").len(), 1);
     Ok(())
 }
+
+#[tokio::test]
+async fn an_abort_does_not_wait_for_the_requests_that_the_fence_waits_for() -> Result<()> {
+    let api = Api::start(|options| {
+        options.extra = "[group.main.fence]\nhttp_deadline = \"30s\"\n".to_owned();
+    })
+    .await?;
+    let mut slow = Raw::connect(api.port()).await?;
+    slow.send("POST /slow?ms=8000 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        .await?;
+    api.until_count("executing", 1).await?;
+    let prepare = api.fence("reject");
+    let abort = async {
+        until("the first lane to be fenced", SOON, async || {
+            let lanes = api.daemon.status().await?["lanes"].clone();
+            Ok(lanes["http"]["phase"] == "fenced" && lanes["sql"]["phase"] == "open")
+        })
+        .await?;
+        api.daemon.ctl(&["abort"]).await
+    };
+    let (prepared, abort) = tokio::join!(prepare, abort);
+    let abort = abort?.ok()?;
+    ensure!(prepared.is_err(), "what was aborted is not prepared");
+    ensure!(abort.took < Duration::from_secs(3), "{:?}", abort.took);
+    assert_eq!(api.send("POST", "/x", "").await?.status, 200);
+    assert_eq!(api.server.seen_at("/slow").len(), 1);
+    Ok(())
+}
