@@ -228,7 +228,10 @@ async fn reads_and_writes_share_no_connection_and_streams_have_a_limit() -> Resu
         seen.iter().map(|one| one.connection).collect()
     };
     let (reads, writes) = (of("/r"), of("/w"));
-    ensure!(reads[0] == reads[1] && writes[0] == writes[1], "they are kept");
+    ensure!(
+        reads[0] == reads[1] && writes[0] == writes[1],
+        "they are kept"
+    );
     ensure!(reads[0] != writes[0], "a write may keep reads waiting");
     let mut client = h2_client(api.port()).await?;
     let mut answers = Vec::new();
@@ -244,5 +247,31 @@ async fn reads_and_writes_share_no_connection_and_streams_have_a_limit() -> Resu
     used.sort_unstable();
     let most = used.chunk_by(|a, b| a == b).map(<[usize]>::len).max();
     assert_eq!(most, Some(64), "{used:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_read_may_have_a_body_of_unknown_length() -> Result<()> {
+    let api = Api::start(|_| ()).await?;
+    let mut client = Raw::connect(api.port()).await?;
+    for method in ["GET", "QUERY"] {
+        let head = format!("{method} /q HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client
+            .send(format!("{head}5\r\nhello\r\n0\r\n\r\n"))
+            .await?;
+        assert_eq!(client.reply().await?.status, 200);
+    }
+    let mut client = h2_client(api.port()).await?;
+    let get = http::Request::get("http://a/q").body(())?;
+    let (answer, mut body) = client.send_request(get, false)?;
+    body.send_data("hello".into(), true)?;
+    assert_eq!(answer.await?.status(), 200);
+    let bodies: Vec<_> = api
+        .server
+        .seen_at("/q")
+        .iter()
+        .map(|one| one.body)
+        .collect();
+    assert_eq!(bodies, [Some(5); 3]);
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::header::{HOST, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::{Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -36,6 +36,9 @@ const SHARED: usize = 16;
 /// Bytes that a server may send on a stream before its client has taken them. All streams of a
 /// connection may be as far behind as that, and the others still flow.
 const STREAM_WINDOW: u32 = 256 << 10;
+
+/// What all streams of a connection come to together.
+const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
 
 /// How long a connection may have rested to carry a read. Servers close theirs after a while.
 const IDLE_FOR: Duration = Duration::from_secs(30);
@@ -251,7 +254,7 @@ impl Pool {
                     .keep_alive_interval(ALIVE)
                     .keep_alive_timeout(ALIVE)
                     .initial_stream_window_size(STREAM_WINDOW)
-                    .initial_connection_window_size(STREAM_WINDOW * STREAMS as u32);
+                    .initial_connection_window_size(CONNECTION_WINDOW);
                 let (sender, connection) = builder.handshake(io).await.map_err(io::Error::other)?;
                 self.tasks.spawn(async move {
                     let _ = connection.await;
@@ -377,6 +380,14 @@ fn for_http1(mut request: Request<UpBody>) -> Request<UpBody> {
         if let (false, Ok(host)) = (request.headers().contains_key(HOST), host) {
             request.headers_mut().insert(HOST, host);
         }
+    }
+    // hyper would leave out a body of unknown length where the method seldom has one.
+    let unknown = hyper::body::Body::size_hint(request.body())
+        .exact()
+        .is_none();
+    if unknown && !request.headers().contains_key(CONTENT_LENGTH) {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
     }
     let path = request.uri().path_and_query().cloned();
     if let Some(Ok(uri)) = path.map(|path| Uri::builder().path_and_query(path).build()) {
