@@ -858,6 +858,45 @@ async fn a_setting_above_the_file_is_reported() {
 }
 
 #[tokio::test]
+async fn a_barrier_that_a_standby_has_kept_is_lifted_ahead_of_its_promotion() {
+    let a = Cluster::primary().await;
+    let mut root = a.client().await;
+    let me = identity(&mut root).await;
+    let old = token("run-1", 3);
+    evidence::raise(&mut root, &plan(&old, me, 5000), &no_sessions)
+        .await
+        .unwrap();
+    let b = Cluster::standby_of(&a).await;
+    let mut standby = b.client().await;
+    let (cluster, next) = (me.system_identifier, token("run-2", 4));
+
+    let foreign = Token::new("i-2/main", "run-9", 50).unwrap();
+    let refused = evidence::clear_standby(&mut standby, &foreign, cluster, Claim::Own, BOUND).await;
+    assert!(matches!(refused, Err(BarrierError::Held(_))), "{refused:?}");
+    let refused =
+        evidence::clear_standby(&mut standby, &next, cluster + 1, Claim::Own, BOUND).await;
+    let Err(BarrierError::OtherServer(Mismatch::SystemIdentifier { .. })) = refused else {
+        panic!("{refused:?}")
+    };
+    // The primary itself, whose barrier stands for good reason, is not meant.
+    let refused = evidence::clear_standby(&mut root, &next, cluster, Claim::Own, BOUND).await;
+    let Err(BarrierError::OtherServer(Mismatch::NotInRecovery)) = refused else {
+        panic!("{refused:?}")
+    };
+
+    for expected in [Lifted::Lifted, Lifted::Already] {
+        let lifted = evidence::clear_standby(&mut standby, &next, cluster, Claim::Own, BOUND).await;
+        assert_eq!(lifted.unwrap(), expected);
+    }
+    promote(&b, me).await.unwrap();
+    let seen = probe(&mut b.client().await).await.unwrap();
+    assert_eq!(
+        (seen.role, seen.writable),
+        (Some(Role::Primary), Some(true))
+    );
+}
+
+#[tokio::test]
 async fn a_barrier_copied_to_the_new_primary_is_lifted_there() {
     let a = Cluster::primary().await;
     let mut root = a.client().await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::json;
-use writefence_tests::daemon::promotion;
+use writefence_tests::daemon::{promotion, steps};
 use writefence_tests::ledger::{Load, Outcome, Shape, Window, gaps, ms, text_ms};
 
 use crate::act::{Promise, faults};
@@ -19,6 +19,9 @@ use crate::tell;
 /// Load after each move: enough for every client to come back, and 100 rounds end in minutes.
 const AFTER: Duration = Duration::from_millis(500);
 
+/// What the daemon logs when two sides take writes, which at no time they do here.
+const ALARM: &str = "SPLIT BRAIN";
+
 #[derive(Debug, Serialize)]
 struct Round {
     write_ms: Option<f64>,
@@ -28,6 +31,7 @@ struct Round {
     /// The write gap beyond the promotion's own time.
     added_ms: Option<f64>,
     command_ms: f64,
+    steps: Vec<(String, f64)>,
     errors: usize,
     closed: usize,
 }
@@ -70,9 +74,28 @@ fn measure(load: &Load, moved: &Moved) -> Round {
         promotion_ms,
         added_ms: write.worst.zip(promotion_ms).map(|(gap, own)| gap - own),
         command_ms: ms(moved.command),
+        steps: steps(&moved.run)
+            .into_iter()
+            .map(|(name, took)| (name, ms(took)))
+            .collect(),
         errors: ops.iter().filter(|op| op.outcome != Outcome::Acked).count(),
         closed: ops.iter().filter(|op| op.lost).count(),
     }
+}
+
+/// What each step took, in the order of the first round's.
+fn step_spreads(rounds: &[Round]) -> Vec<(&str, Spread)> {
+    let names = rounds.first().into_iter().flat_map(|round| &round.steps);
+    let took = |round: &Round, name: &str| {
+        let step = round.steps.iter().find(|(of, _)| of == name);
+        step.map(|(_, took)| *took)
+    };
+    names
+        .map(|(name, _)| {
+            let samples = rounds.iter().map(|round| took(round, name));
+            (name.as_str(), Spread::of(samples))
+        })
+        .collect()
 }
 
 async fn finish(
@@ -121,6 +144,10 @@ async fn finish(
     for (name, spread) in &spreads {
         println!("  {name:16} {}", spread.line());
     }
+    println!();
+    for (name, spread) in &step_spreads(rounds) {
+        println!("  {name:16} {}", spread.line());
+    }
     let found = &report.findings;
     println!(
         "\n  acknowledged {}   errors {}   closed connections {}   acknowledged lost {}   duplicates {}\n",
@@ -137,7 +164,12 @@ async fn finish(
         &json!({ "rounds": rounds, "spread": spreads, "ledger": report }),
     )?;
     println!("report  {}", out.join("soak.json").display());
-    let faults = faults(&report, Promise::NothingButAPause);
+    let mut faults = faults(&report, Promise::NothingButAPause);
+    let log = std::fs::read_to_string(stage.daemon.log()).context("read the daemon's log")?;
+    let alarms = log.lines().filter(|line| line.contains(ALARM)).count();
+    if alarms > 0 {
+        faults.push(format!("{alarms} false alarms: {ALARM}"));
+    }
     if !faults.is_empty() {
         bail!("a promise was not kept:\n  {}", faults.join("\n  "));
     }

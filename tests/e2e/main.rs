@@ -43,6 +43,7 @@ mod pins;
 mod preflight;
 mod prepared;
 mod protocol;
+mod reads;
 mod replication;
 mod secure;
 mod state;

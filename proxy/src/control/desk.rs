@@ -77,7 +77,7 @@ impl Desk {
         self.group.targets.accepted().region.clone()
     }
 
-    /// When the target in force changed last; the start, before it ever did.
+    /// When the target in force was last about to change; the start, before it ever was.
     pub(crate) fn moved_at(&self) -> Instant {
         **self.moved.load()
     }

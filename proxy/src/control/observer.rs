@@ -18,8 +18,8 @@ use crate::clock;
 use crate::driver::{self, Means};
 use crate::evidence::{
     self, BackendFate, BarrierError, Claim, Confirmed, FenceLsnError, Life, NextXid, NotCaughtUp,
-    Suspect, Token, WriteFate, backend_fates, caught_up, ensure_writable_setting, fence_lsn, lift,
-    raise, running_xids, stands, write_fates,
+    Suspect, Token, WriteFate, backend_fates, caught_up, clear_standby, ensure_writable_setting,
+    fence_lsn, lift, raise, running_xids, stands, write_fates,
 };
 use crate::shutdown::Shutdown;
 use crate::upstream::wire::rows::{flag, value};
@@ -431,6 +431,18 @@ impl Servers for Observer {
                     line.warm_driver().await?;
                 }
             }
+            Ok(())
+        })
+    }
+
+    fn clear<'a>(&'a self, candidate: &'a Region, ticket: &'a Ticket) -> Work<'a, ()> {
+        Box::pin(async move {
+            let (line, token) = (self.line(candidate)?, self.token(ticket)?);
+            let cluster = known(ticket)?.system_identifier;
+            let mut held = line.work().await?;
+            clear_standby(held.client(), &token, cluster, Claim::Own, LIFT)
+                .await
+                .map_err(|e| not_barred(candidate, &e))?;
             Ok(())
         })
     }

@@ -114,6 +114,10 @@ pub(crate) trait Servers: Send + Sync {
     /// Opens what a run will need of these regions, so that no login falls into the write gap.
     fn warm<'a>(&'a self, regions: &'a [Region]) -> Work<'a, ()>;
 
+    /// Lifts a barrier of ours that a candidate has kept from when it was the primary, while it takes
+    /// no writes yet; without effect where there is none.
+    fn clear<'a>(&'a self, candidate: &'a Region, ticket: &'a Ticket) -> Work<'a, ()>;
+
     /// Checks a region's server for a role, with its timeline's history. With a ticket, a barrier
     /// of ours that is found there is lifted first: it survives a rejoin in the server's own files.
     /// An observation of this moment saves asking once more.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::clear::{self, Foreign, OwnBackend};
 use super::error::BarrierError;
-use super::lock::{self, Setting};
+use super::lock::{self, Meant, Setting};
 use super::lost::NextXid;
 use super::marker::{self, Claim, LiftWork, Marker, MarkerState, Token};
 use crate::upstream::wire::Client;
@@ -74,7 +74,13 @@ pub async fn announce(
     own: &(dyn Fn() -> Vec<OwnBackend> + Send + Sync),
 ) -> Result<Vec<Foreign>, BarrierError> {
     demand_rights(client).await?;
-    let entered = lock::enter(client, plan.identity, plan.claim, plan.bound).await;
+    let entered = lock::enter(
+        client,
+        Meant::Primary(plan.identity),
+        plan.claim,
+        plan.bound,
+    )
+    .await;
     let announced = match entered {
         Ok(before) => announce_locked(client, plan, &before, own).await,
         Err(error) => Err(error),
@@ -115,7 +121,13 @@ pub async fn raise(
     own: &(dyn Fn() -> Vec<OwnBackend> + Send + Sync),
 ) -> Result<Closed, BarrierError> {
     demand_rights(client).await?;
-    let entered = lock::enter(client, plan.identity, plan.claim, plan.bound).await;
+    let entered = lock::enter(
+        client,
+        Meant::Primary(plan.identity),
+        plan.claim,
+        plan.bound,
+    )
+    .await;
     let raised = match entered {
         Ok(before) => raise_locked(client, plan, &before, own).await,
         Err(error) => Err(error),
@@ -199,7 +211,7 @@ pub async fn lift(
     claim: Claim,
     bound: Duration,
 ) -> Result<Lifted, BarrierError> {
-    let entered = lock::enter(client, identity, claim, bound).await;
+    let entered = lock::enter(client, Meant::Primary(identity), claim, bound).await;
     let lifted = match entered {
         Ok(_) => lift_locked(client, token, claim, bound).await,
         Err(error) => Err(error),
@@ -263,6 +275,31 @@ pub async fn ensure_writable_setting(
         });
     }
     Ok(lifted)
+}
+
+/// As `ensure_writable_setting`, on a standby of the cluster `system_identifier` that is about to be
+/// promoted, so that lifting is no part of the write gap. It takes no writes until then.
+///
+/// # Errors
+/// See [`BarrierError`]; nothing is lost by one, since the promoted server is looked at again.
+pub async fn clear_standby(
+    client: &mut Client,
+    token: &Token,
+    system_identifier: u64,
+    claim: Claim,
+    bound: Duration,
+) -> Result<Lifted, BarrierError> {
+    if !Setting::read(client).await?.on {
+        return Ok(Lifted::Already);
+    }
+    let meant = Meant::Standby(system_identifier);
+    let entered = lock::enter(client, meant, claim, bound).await;
+    let lifted = match entered {
+        Ok(Setting { marker: None, .. }) => Ok(Lifted::Already),
+        Ok(_) => lift_locked(client, token, claim, bound).await,
+        Err(error) => Err(error),
+    };
+    unlock(client, lifted).await
 }
 
 async fn demand_rights(client: &mut Client) -> Result<(), BarrierError> {

@@ -25,12 +25,21 @@ pub(super) const POLL: Duration = Duration::from_millis(1);
 const NOTICE_DEATH: &str = "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; \
      SET tcp_keepalives_count = 3";
 
+/// The server that is meant.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Meant {
+    /// This primary.
+    Primary(Identity),
+    /// A standby of the cluster with this system identifier.
+    Standby(u64),
+}
+
 /// Takes the lock, waiting up to `bound` for another observer, and makes sure that this is the
-/// primary that was meant. The identity is compared in the same session that then acts: a name may
+/// server that was meant. The identity is compared in the same session that then acts: a name may
 /// point elsewhere by now. With `TakeOver` another holder's session is ended.
 pub(super) async fn enter(
     client: &mut Client,
-    wanted: Identity,
+    wanted: Meant,
     claim: Claim,
     bound: Duration,
 ) -> Result<Setting, BarrierError> {
@@ -41,7 +50,10 @@ pub(super) async fn enter(
         if let [_, [taken], [identity], [setting]] = &answers.each_ref().map(Vec::as_slice)
             && flag(taken, 0) == Some(true)
         {
-            check_identity(identity, wanted)?;
+            match wanted {
+                Meant::Primary(wanted) => check_identity(identity, wanted)?,
+                Meant::Standby(wanted) => check_standby(identity, wanted)?,
+            }
             return Setting::parse(setting).ok_or_else(|| unreadable(client));
         }
         if start.elapsed() >= bound {
@@ -93,13 +105,7 @@ fn check_identity(row: &Row, wanted: Identity) -> Result<(), BarrierError> {
         Some(true) => return Err(Mismatch::InRecovery.into()),
         None => return Err(Mismatch::RoleUnknown.into()),
     }
-    let found = value::<i64>(row, 1)
-        .map(i64::cast_unsigned)
-        .ok_or(Mismatch::IdentifierUnknown)?;
-    if found != wanted.system_identifier {
-        let wanted = wanted.system_identifier;
-        return Err(Mismatch::SystemIdentifier { found, wanted }.into());
-    }
+    check_cluster(row, wanted.system_identifier)?;
     let found = value::<Timeline>(row, 2).ok_or(Mismatch::TimelineUnknown)?;
     if found != wanted.timeline {
         return Err(Mismatch::Timeline {
@@ -107,6 +113,24 @@ fn check_identity(row: &Row, wanted: Identity) -> Result<(), BarrierError> {
             wanted: wanted.timeline,
         }
         .into());
+    }
+    Ok(())
+}
+
+fn check_standby(row: &Row, wanted: u64) -> Result<(), BarrierError> {
+    match flag(row, 0) {
+        Some(true) => check_cluster(row, wanted),
+        Some(false) => Err(Mismatch::NotInRecovery.into()),
+        None => Err(Mismatch::RoleUnknown.into()),
+    }
+}
+
+fn check_cluster(row: &Row, wanted: u64) -> Result<(), BarrierError> {
+    let found = value::<i64>(row, 1)
+        .map(i64::cast_unsigned)
+        .ok_or(Mismatch::IdentifierUnknown)?;
+    if found != wanted {
+        return Err(Mismatch::SystemIdentifier { found, wanted }.into());
     }
     Ok(())
 }

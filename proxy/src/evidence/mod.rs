@@ -16,7 +16,9 @@ mod predecessors;
 #[cfg(test)]
 mod tests;
 
-pub use barrier::{Closed, Lifted, Plan, announce, ensure_writable_setting, lift, raise, stands};
+pub use barrier::{
+    Closed, Lifted, Plan, announce, clear_standby, ensure_writable_setting, lift, raise, stands,
+};
 pub use clear::{Foreign, ForeignWriters, OwnBackend, WhyStill};
 pub use error::{BarrierError, FenceLsnError, NotCaughtUp};
 pub use fence_lsn::{Confirmed, FenceLsn, caught_up, fence_lsn};

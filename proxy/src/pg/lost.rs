@@ -11,7 +11,7 @@ use super::message::ready;
 use super::refuse;
 use super::session::{End, Session, Virtual};
 use super::track::Tx;
-use crate::sessions::SessionState;
+use crate::sessions::{SessionState, WallState};
 use crate::unknown::{UnknownWrite, now_rfc3339, outcome};
 
 /// SQLSTATEs of a FATAL after which the session lives on: the server is being stopped, has crashed,
@@ -169,7 +169,7 @@ impl Session {
                 .closed(server.target.region.as_str(), server.pid);
         }
         self.handle.set_backend(None);
-        self.handle.set_walled(false);
+        self.handle.set_wall(WallState::Down);
         self.track.server_lost();
         self.track.tx = Tx::Idle;
         self.wall.gone();

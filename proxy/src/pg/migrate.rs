@@ -19,7 +19,7 @@ use super::server::Server;
 use super::session::{End, Session};
 use super::track::Prepared;
 use crate::gate::{Lane, Phase};
-use crate::sessions::SessionState;
+use crate::sessions::{SessionState, WallState};
 use crate::upstream::Region;
 
 /// Waits between attempts to reach a target: short at first, since a promotion takes milliseconds.
@@ -213,7 +213,7 @@ impl Session {
         self.sealed = false;
         self.temporaries_asked = None;
         self.eyes.policy.temporaries = false;
-        self.handle.set_walled(false);
+        self.handle.set_wall(WallState::Down);
         self.handle.set_ahead(None, 0);
         self.handle.set_close_needed(false);
         self.last_words = None;

@@ -14,7 +14,8 @@ use super::session::Session;
 use super::track::Tx;
 use super::wall::NAME;
 use super::xid::Xid;
-use crate::sessions::SessionState;
+use crate::gate::Phase;
+use crate::sessions::{SessionState, WallState};
 
 impl Session {
     /// Length and last message of the group at the front of the inbox; it is known to be whole.
@@ -130,6 +131,7 @@ impl Session {
         let after = &mut self.kept.after;
         if std::mem::take(&mut after.sealed) && self.track.tx == Tx::Open {
             self.sealed = true;
+            self.handle.set_wall(WallState::Reading);
         }
         if self.track.tx != Tx::Open {
             after.chained = false;
@@ -140,7 +142,14 @@ impl Session {
             if std::mem::take(&mut self.track.changed_catalog) {
                 self.eyes.shelf.changed();
             }
-            self.sealed = false;
+            if std::mem::take(&mut self.sealed) {
+                self.handle
+                    .set_wall(match (self.wall.stands(), self.look.phase) {
+                        (true, _) => WallState::Standing,
+                        (false, Phase::Fenced(_)) => WallState::Reading,
+                        (false, Phase::Open) => WallState::Down,
+                    });
+            }
             self.release();
         } else if self.track.answered() && self.permit.is_some() {
             self.handle.set_state(if self.track.chained() {

@@ -27,7 +27,7 @@ use super::wall::Wall;
 use super::xid::Xid;
 use crate::gate::{End as HoldEnd, Epoch, Lane, Look, Parked, Permit, Phase, Watch};
 use crate::group::Group;
-use crate::sessions::{SessionGuard, SessionState};
+use crate::sessions::{SessionGuard, SessionState, WallState};
 
 /// Why a session is over. None of these is a failure of ours.
 #[derive(Debug)]
@@ -198,6 +198,10 @@ impl Session {
             self.stock_wanted = self.track.watched && !self.stale();
         }
         self.targets_seen = version;
+        if before.epoch != self.look.epoch && !self.wall.stands() && !self.sealed {
+            // What was proven of a read in flight was proven behind another fence.
+            self.handle.set_wall(WallState::Down);
+        }
         self.recheck();
         match self.look.phase {
             Phase::Fenced(_) => self.on_fence(before != self.look),
@@ -236,7 +240,8 @@ impl Session {
     fn on_fence(&mut self, fell: bool) {
         // A group that was admitted and is not sent yet is not among those in flight: its permit
         // stays, or it would go out behind the fence without one.
-        if fell && self.permit.is_some() && self.track.tx == Tx::Idle && !self.passing {
+        let reads = self.track.tx == Tx::Idle || self.track.reads_to_its_end();
+        if fell && self.permit.is_some() && reads && !self.passing {
             self.prove();
         }
         if self.permit.is_some() {
@@ -249,12 +254,14 @@ impl Session {
     }
 
     /// What is in flight stops counting if it is proven to change nothing. No wall stands behind that,
-    /// so the names in it must stand for the same behind the fence as before.
+    /// so the names in it must stand for the same behind the fence as before. A transaction is let go
+    /// on that is read-only by its own words, with all that it reads.
     fn prove(&mut self) {
         let epoch = self.look.epoch.value();
         let shelf = &self.eyes.shelf;
+        let reader = self.track.reads_to_its_end() && !self.track.notifies();
         let idle = self.permit.is_some()
-            && self.track.tx == Tx::Idle
+            && (self.track.tx == Tx::Idle || reader)
             && !self.track.copy_in
             && !self.passing;
         self.unproven = None;
@@ -267,6 +274,10 @@ impl Session {
         let nameless = Eyes::without_catalog(self.eyes.policy, "a name would need one");
         if reads && (shelf.is_proven(epoch) || self.track.only_reads(&nameless)) {
             self.release();
+            self.sealed |= reader;
+            // The barrier spares it: before anything else is sent, PostgreSQL refuses its writes.
+            self.handle.set_wall(WallState::Reading);
+            self.recheck();
         } else {
             self.unproven = Some(epoch);
             shelf.prove(epoch);

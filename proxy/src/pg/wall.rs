@@ -16,6 +16,7 @@ use super::session::{End, Session};
 use super::track::Tx;
 use super::wrap::tells_write;
 use crate::gate::Phase;
+use crate::sessions::WallState;
 
 /// The variable behind the wall.
 pub(crate) const NAME: &str = "default_transaction_read_only";
@@ -148,7 +149,7 @@ impl Session {
             let said = self.server.as_ref().and_then(|s| s.param(NAME));
             match answer.error {
                 None if said.is_none_or(|value| value == "on") => {
-                    self.handle.set_walled(true);
+                    self.handle.set_wall(WallState::Standing);
                     return Ok(());
                 }
                 None => {}
@@ -163,6 +164,7 @@ impl Session {
     /// Gives the session back what its client set, on the server it is on.
     pub(crate) async fn lower(&mut self) -> Result<(), End> {
         self.sealed = false;
+        self.handle.set_wall(WallState::Down);
         if !self.wall.up {
             return Ok(());
         }
@@ -174,7 +176,6 @@ impl Session {
             own(&mut message, text);
             readies += 1;
         }
-        self.handle.set_walled(false);
         self.ask_server(&message, readies).await?;
         self.wall.up = false;
         let mut news = Vec::new();
@@ -204,8 +205,11 @@ impl Session {
             self.xid = super::xid::Xid::read(answer.rows.first());
         }
         let wrote = !answer.rows.first().is_some_and(Option::is_none) || self.track.notifies();
-        if answer.error.is_none() && !wrote {
-            self.release();
+        if answer.error.is_none() {
+            self.handle.set_wall(WallState::Reading);
+            if !wrote {
+                self.release();
+            }
         }
         self.recheck();
         Ok(())

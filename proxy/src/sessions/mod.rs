@@ -76,13 +76,28 @@ impl SessionState {
     }
 }
 
+/// What keeps a session from writing on the server it is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum WallState {
+    /// Nothing does.
+    Down = 0,
+    /// Wall two: its server refuses the writes of every transaction that begins.
+    Standing = 1,
+    /// A read that was under way when the fence fell: a transaction that the server keeps read-only,
+    /// or a statement proven to read. Before anything else is sent, wall two stands.
+    Reading = 2,
+}
+
 /// One of our own logins upstream, as the barrier has to know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnBackend {
     /// The server's process id.
     pub pid: i32,
-    /// Wall two stands in it: PostgreSQL refuses its writes.
+    /// It cannot write, and is spared.
     pub walled: bool,
+    /// It reads on for as long as it takes.
+    pub reading: bool,
 }
 
 /// A session as shown to people.
@@ -106,7 +121,7 @@ pub struct SessionView {
     pub since: Duration,
     /// It holds a permit: the gate counts it.
     pub permitted: bool,
-    /// Wall two stands.
+    /// It cannot write on the server it is on.
     pub walled: bool,
     /// Which verifier its login upstream needs, where it logs in with a recovered key.
     pub key: Option<u64>,
@@ -186,7 +201,7 @@ pub struct SessionHandle {
     state: AtomicU8,
     since_ms: AtomicU64,
     permitted: AtomicBool,
-    walled: AtomicBool,
+    wall: AtomicU8,
     /// 0: it logs in without a recovered key.
     key: AtomicU64,
     ready_for: AtomicU64,
@@ -265,10 +280,14 @@ impl SessionHandle {
         self.key.store(key, Ordering::Relaxed);
     }
 
-    /// Says whether wall two stands. SeqCst: the barrier reads it right after the session wrote it
-    /// and spares the backend for it.
-    pub fn set_walled(&self, walled: bool) {
-        self.walled.store(walled, Ordering::SeqCst);
+    /// Says what keeps the session from writing. SeqCst: the barrier reads it right after the session
+    /// wrote it and spares the backend for it.
+    pub fn set_wall(&self, wall: WallState) {
+        self.wall.store(wall as u8, Ordering::SeqCst);
+    }
+
+    fn is(&self, wall: WallState) -> bool {
+        self.wall.load(Ordering::SeqCst) == wall as u8
     }
 
     /// Tells the login upstream, or that there is none.
@@ -405,7 +424,7 @@ impl SessionHandle {
             state: self.state(),
             since: self.born.elapsed().saturating_sub(since),
             permitted: self.permitted.load(Ordering::Relaxed),
-            walled: self.walled.load(Ordering::Relaxed),
+            walled: !self.is(WallState::Down),
             key: Some(self.key.load(Ordering::Relaxed)).filter(|key| *key != 0),
             moves: told.moves.clone(),
             unanswered: self.rounds.open(),
@@ -536,7 +555,7 @@ impl Sessions {
             state: AtomicU8::new(SessionState::LoggingIn as u8),
             since_ms: AtomicU64::new(0),
             permitted: AtomicBool::new(false),
-            walled: AtomicBool::new(false),
+            wall: AtomicU8::new(WallState::Down as u8),
             key: AtomicU64::new(0),
             ready_for: AtomicU64::new(0),
             cancel: AtomicBool::new(false),
@@ -600,7 +619,7 @@ impl Sessions {
         all
     }
 
-    /// Our own logins in a region, for the barrier: it spares those under wall two.
+    /// Our own logins in a region, for the barrier: it spares those that cannot write.
     pub fn backends(&self, region: &Region) -> Vec<OwnBackend> {
         self.handles()
             .iter()
@@ -609,7 +628,8 @@ impl Sessions {
                 let (at, pid) = told.backend.as_ref()?;
                 (at == region).then(|| OwnBackend {
                     pid: *pid,
-                    walled: s.walled.load(Ordering::SeqCst),
+                    walled: !s.is(WallState::Down),
+                    reading: s.is(WallState::Reading),
                 })
             })
             .collect()

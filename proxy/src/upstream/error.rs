@@ -40,6 +40,9 @@ pub enum Mismatch {
     /// The server is a standby.
     #[error("the server is in recovery, a primary is wanted")]
     InRecovery,
+    /// The server is a primary.
+    #[error("the server is not in recovery, a standby is wanted")]
+    NotInRecovery,
     /// The server did not say whether it is in recovery.
     #[error("the server did not say whether it is in recovery")]
     RoleUnknown,

@@ -49,6 +49,7 @@ impl Course {
                 .await
                 .ok();
             self.desk.servers.pin(&candidate).await?;
+            self.clear_candidate().await?;
         }
         if self.kind == RunKind::Failover || self.asked.accept_loss {
             return self.evidence_of_lost().await;

@@ -38,6 +38,7 @@ impl Course {
             RunKind::Steps | RunKind::Failover => false,
         };
         if moves {
+            self.clear_candidate().await?;
             self.log_in_ahead().await?;
             // Logins that the candidate refused are known only now.
             preflight::sessions_again(&mut self.found, &self.desk);
@@ -46,6 +47,17 @@ impl Course {
         let mut found = std::mem::take(&mut self.found);
         found.extend(self.checks().await?);
         Ok(found)
+    }
+
+    /// A candidate that was the primary once has kept the barrier of that time. What stands in the way
+    /// of lifting it now is found again, and said, by the check of the promoted server.
+    pub(super) async fn clear_candidate(&self) -> Result<(), Stop> {
+        let to = self.candidate()?.clone();
+        if let Err(error) = self.desk.servers.clear(&to, &self.ticket()).await {
+            let text = format!("an older barrier on {to} is lifted after its promotion: {error}");
+            self.note(Step::Preflight, text).await?;
+        }
+        Ok(())
     }
 
     /// The user's checks. A failover asks nothing of the primary that it gives up. In a run of single

@@ -58,8 +58,10 @@ impl Course {
                 })?
             }
         };
-        self.desk.actor.open(checked, &proof).await?;
+        // Said first: the tripwire must not see the new target in force with an older time, and take
+        // what a probe showed of the old primary in its day for a second writable side.
         self.desk.moved.store(Arc::new(clock::now()));
+        self.desk.actor.open(checked, &proof).await?;
         self.desk.tally.repoint();
         self.desk.servers.refresh();
         unknown::settle_after_open(&self.desk);
@@ -68,16 +70,28 @@ impl Course {
 
     pub(super) async fn converge(&mut self) -> Found {
         let until = clock::now() + MOVES;
+        if self.from == self.desk.accepted() {
+            return Ok(Vec::new());
+        }
         let sessions = &self.desk.group.sessions;
-        let left = loop {
-            let left = sessions.backends(&self.from).len();
-            if left == 0 || self.from == self.desk.accepted() || clock::now() >= until {
-                break left;
+        let (reading, others) = loop {
+            let left = sessions.backends(&self.from);
+            let reading = left.iter().filter(|backend| backend.reading).count();
+            let others = left.len() - reading;
+            if others == 0 || clock::now() >= until {
+                break (reading, others);
             }
             sleep(Duration::from_millis(5)).await;
         };
-        if left > 0 && self.from != self.desk.accepted() {
-            let text = format!("{left} sessions are still logged in to {}", self.from);
+        if reading > 0 {
+            let text = format!(
+                "{reading} sessions go on reading in {} and move when they have ended",
+                self.from
+            );
+            self.note(Step::Converge, text).await?;
+        }
+        if others > 0 {
+            let text = format!("{others} sessions are still logged in to {}", self.from);
             self.note(Step::Converge, text).await?;
         }
         Ok(Vec::new())

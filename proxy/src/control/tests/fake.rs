@@ -235,6 +235,10 @@ impl Servers for Fake {
         Box::pin(async { Ok(()) })
     }
 
+    fn clear<'a>(&'a self, _: &'a Region, _: &'a Ticket) -> Work<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn check<'a>(
         &'a self,
         region: &'a Region,

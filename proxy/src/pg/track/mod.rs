@@ -11,6 +11,7 @@ mod inventory;
 mod named;
 mod pending;
 mod prepared;
+mod reader;
 mod spoken;
 mod state;
 
@@ -22,6 +23,7 @@ pub(crate) use group::{Group, Item, Shape};
 pub(crate) use inventory::{Asked, Inventory, LAST_VALUE, question, set_config};
 use pending::Pending;
 pub(crate) use prepared::{Prepared, Statements};
+use reader::Reader;
 pub(crate) use state::{Effects, SessionSets};
 
 use super::classify::{Eyes, Reading};
@@ -92,6 +94,8 @@ pub(crate) struct Track {
     pub(crate) changed_catalog: bool,
     /// Such a group was answered since the server was last asked.
     changed: bool,
+    /// What is known of the open transaction.
+    reader: Reader,
 }
 
 impl Default for Track {
@@ -114,6 +118,7 @@ impl Default for Track {
             watched: false,
             changed: false,
             changed_catalog: false,
+            reader: Reader::default(),
         }
     }
 }
@@ -175,6 +180,11 @@ impl Track {
     /// The open transaction will take a transaction id at its COMMIT, read-only or not.
     pub(crate) fn notifies(&self) -> bool {
         self.effects.notifies
+    }
+
+    /// The open transaction is read-only on the server to its end, and has been from its begin.
+    pub(crate) fn reads_to_its_end(&self) -> bool {
+        self.tx == Tx::Open && self.reader.with(self.in_flight())
     }
 
     /// A cursor is open whose query is a write that read-only mode may let pass.
@@ -468,6 +478,9 @@ impl Track {
         // What ended a COPY of this group means nothing to the next.
         self.drop_copy_ends();
         if let Some(mut group) = answered {
+            if tx != Tx::Idle {
+                self.reader = self.reader.after(&group, self.tx == Tx::Idle);
+            }
             self.statements.settle(&group);
             self.pending.settle(&group);
             if group.tells() {
@@ -485,6 +498,7 @@ impl Track {
             }
         }
         if tx == Tx::Idle {
+            self.reader = Reader::default();
             self.statements.end_of_transaction();
         }
         self.tx = tx;
@@ -536,6 +550,7 @@ impl Track {
         self.sync_marks = 0;
         self.pending.clear();
         self.effects = Effects::default();
+        self.reader = Reader::default();
         self.statements.end_of_transaction();
     }
 }
