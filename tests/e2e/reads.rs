@@ -52,7 +52,10 @@ async fn a_switchover_neither_ends_nor_waits_for_what_only_reads() -> Result<()>
     )
     .await?;
     let reader = begun(&pair, &["BEGIN READ ONLY", "SAVEPOINT s", "SELECT 1"]).await?;
-    let reader = (reader, begun(&pair, &["BEGIN READ ONLY", "SELECT 1"]).await?);
+    let reader = (
+        reader,
+        begun(&pair, &["BEGIN READ ONLY", "SELECT 1"]).await?,
+    );
     let within = begun(&pair, &["START TRANSACTION READ ONLY"]).await?;
     let alone = pair.client().await?;
     let copying = pair.client().await?;

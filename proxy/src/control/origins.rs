@@ -240,6 +240,10 @@ impl Servers for Origins {
         nothing()
     }
 
+    fn clear<'a>(&'a self, _: &'a Region, _: &'a Ticket) -> Work<'a, ()> {
+        nothing()
+    }
+
     fn check<'a>(
         &'a self,
         region: &'a Region,
