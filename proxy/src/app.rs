@@ -348,6 +348,7 @@ fn build(
         http: Arc::default(),
         catalogs: catalogs(&section.observer, mark(store)),
         params: Params::default(),
+        lives: Default::default(),
         unknown: Arc::new(unknown),
         settings: ArcSwap::from_pointee(front(config, section)),
         moves: Arc::new(Semaphore::new(config.limits.moves)),
