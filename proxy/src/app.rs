@@ -326,6 +326,7 @@ fn build(
         tcp: Arc::default(),
         catalogs: catalogs(&section.observer, mark(store)),
         params: Params::default(),
+        lives: Default::default(),
         unknown: Arc::new(unknown),
         settings: ArcSwap::from_pointee(front(config, section)),
         moves: Arc::new(Semaphore::new(config.limits.moves)),

@@ -16,6 +16,7 @@ use crate::http::HttpFigures;
 use crate::http::classify::Rules;
 use crate::pg::catalog::Catalogs;
 use crate::pg::classify::Policy;
+use crate::pg::kicked::Lives;
 use crate::pg::params::Params;
 use crate::requests::Requests;
 use crate::sessions::{Bounds, Sessions};
@@ -53,6 +54,8 @@ pub struct Group {
     pub catalogs: Catalogs,
     /// Parameters that many sessions have alike.
     pub params: Params,
+    /// The last look at whether the primary goes on, for sessions whose backend was ended.
+    pub lives: Lives,
     /// Writes with an unknown outcome.
     pub unknown: Arc<UnknownLedger>,
     /// Settings of the PostgreSQL front, as they are now: a reload puts others in their place.

@@ -31,6 +31,7 @@ mod http_repoint;
 mod http_smuggling;
 mod http_support;
 mod http_tls;
+mod kicked;
 mod limits;
 mod listeners;
 mod logins;

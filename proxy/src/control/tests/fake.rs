@@ -434,6 +434,7 @@ impl World {
             tcp: Arc::default(),
             catalogs: Catalogs::new("postgres", Box::new(nobody)),
             params: Params::default(),
+            lives: Default::default(),
             unknown: Arc::new(UnknownLedger::in_memory()),
             settings: ArcSwap::from_pointee(front()),
             moves: Arc::new(Semaphore::new(1)),
