@@ -299,7 +299,7 @@ fn driver(driver: &Driver, to: &mut Part<'_>) {
 }
 
 fn region(region: &Region, to: &mut Part<'_>) {
-    to.put("postgres", &region.postgres);
+    to.put_some("postgres", region.postgres.as_ref());
     to.put_some("http", region.http.as_ref());
     to.put("http_version", region.http_version.word());
     to.put_some(

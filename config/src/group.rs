@@ -49,6 +49,12 @@ impl Group {
         self.regions.iter().find(|region| region.name == name)
     }
 
+    /// Whether PostgreSQL servers are behind it: what can be asked for roles and positions, barred and
+    /// promoted by SQL.
+    pub fn has_database(&self) -> bool {
+        self.regions.iter().any(|region| region.postgres.is_some())
+    }
+
     /// Reads one group; `None` if a part that has no default has a problem.
     pub(crate) fn read(
         name: String,

@@ -2,8 +2,8 @@
 //!
 //! [`diff`] compares two configurations key by key. Each difference says whether it applies on
 //! reload, needs a restart, or matters only to a first start; the class of a key stands beside it
-//! in `keys`. A group, region or listener that comes or goes needs a restart. The phase of a gate
-//! is not in here at all: no file can open or fence anything.
+//! in `keys`. A group or region that comes or goes needs a restart; of listeners the daemon itself takes
+//! those that come or go. The phase of a gate is not in here at all: no file can open or fence anything.
 
 use std::fmt;
 

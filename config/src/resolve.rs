@@ -18,6 +18,7 @@ use crate::pg::Auth;
 use crate::raw::{Findings, Section};
 use crate::telemetry::Log;
 use crate::units::show_duration;
+use crate::upstream::{Away, DriverKind};
 use crate::value::{Word, Wrong};
 
 /// Reads the whole tree. `None` if a part that has no default could not be read; whether the
@@ -40,11 +41,13 @@ pub(crate) fn resolve(root: &Section<'_>, found: &mut Findings<'_>) -> Option<Co
         check_regions(section, found);
         check_primary(section, found);
         check_passthrough(section, found);
+        check_databases(section, found);
         check_servers(section, found);
         if let Some(group) = group {
             warn_of_times(group, section, found);
         }
     }
+    check_queries(root, &sections, found);
     check_addresses(root, &sections, found);
     Some(Config {
         admin: Admin::read(&root.section("admin"), found),
@@ -166,6 +169,54 @@ fn check_passthrough(group: &Section<'_>, found: &mut Findings<'_>) {
         if region.is_given("user") {
             let what = "cannot be beside a listener with auth = \"passthrough\"".to_owned();
             conflict(&region, "user", what, "each session's own user", found);
+        }
+    }
+}
+
+/// Either every region has a PostgreSQL server or none has: a group can be moved only as a whole. What
+/// rests on one means nothing without it, and is refused rather than passed over.
+fn check_databases(group: &Section<'_>, found: &mut Findings<'_>) {
+    let listeners = group.listed("listen");
+    let kind = |one: &Section<'_>| one.peek("kind", ListenerKind::read);
+    let others = [Some(ListenerKind::Http), Some(ListenerKind::Tcp)];
+    let only_others = !listeners.is_empty() && listeners.iter().all(|l| others.contains(&kind(l)));
+    let regions = group.named("region");
+    let is_any = regions.iter().any(|(_, one)| one.is_given("postgres"));
+    if is_any || !only_others {
+        let without = regions.iter().filter(|(_, one)| !one.is_given("postgres"));
+        for (_, region) in without {
+            missing(region, "postgres", "\"host=NAME port=5432\"", found);
+        }
+        return;
+    }
+    let needs = |section: &Section<'_>, key: &str, found: &mut Findings<'_>| {
+        let what = "needs a PostgreSQL server, and no region of this group has one".to_owned();
+        conflict(section, key, what, "`postgres` in each region", found);
+    };
+    let driver = group.section("driver");
+    if driver.peek("kind", DriverKind::read) == Some(DriverKind::Patroni) {
+        needs(&driver, "kind", found);
+    }
+    let reads = group.section("reads");
+    if reads.peek("away", Away::read) == Some(Away::Other) {
+        needs(&reads, "away", found);
+    }
+}
+
+/// A query names the group that it is for, and that group has no database to ask. One that names none
+/// is for those that have.
+fn check_queries(root: &Section<'_>, groups: &[(String, Section<'_>)], found: &mut Findings<'_>) {
+    for check in root.listed("check").iter().filter(|c| c.is_given("sql")) {
+        let Some(named) = check.peek("group", crate::value::text("")) else {
+            continue;
+        };
+        let Some((_, group)) = groups.iter().find(|(name, _)| *name == named) else {
+            continue;
+        };
+        let regions = group.named("region");
+        if !regions.iter().any(|(_, one)| one.is_given("postgres")) {
+            let what = format!("asks a PostgreSQL server, and group {named} has none");
+            conflict(check, "sql", what, "command or http", found);
         }
     }
 }

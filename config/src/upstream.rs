@@ -41,8 +41,8 @@ impl fmt::Display for Endpoint {
 pub struct Region {
     /// The region's name, unique in its group.
     pub name: String,
-    /// Its PostgreSQL server.
-    pub postgres: Endpoint,
+    /// Its PostgreSQL server; every region of a group has one, or none has.
+    pub postgres: Option<Endpoint>,
     /// Its HTTP origin; there if the group has an HTTP listener.
     pub http: Option<String>,
     /// What is spoken to that origin.
@@ -162,8 +162,11 @@ impl Region {
         section: &Section<'_>,
         found: &mut Findings<'_>,
     ) -> Option<Self> {
-        let example = "\"host=NAME port=5432\"";
-        let postgres = section.require("postgres", found, example, address::postgres);
+        let postgres = section.read("postgres", found, address::postgres);
+        // Whether it may be left out is a matter of the group; see `resolve`.
+        if postgres.is_none() && section.is_given("postgres") {
+            return None;
+        }
         let user = section.read("user", found, value::text("a role's name"));
         let http = section.read("http", found, address::http);
         let http_version = section.word("http_version", defaults::HTTP_VERSION, found);
@@ -174,7 +177,7 @@ impl Region {
         let member = section.read("member", found, value::text("a Patroni member's name"));
         Some(Self {
             name,
-            postgres: postgres?,
+            postgres,
             http,
             http_version,
             http_ca: http_ca.map(PathBuf::from),

@@ -20,27 +20,26 @@ use writefence_config::{self as config, Config, Listener, Loaded, Volatile, relo
 
 use crate::clock;
 use crate::control::{
-    Boot, Daemon, GroupParts, ObserverLogin, Settings, Trail, chain, serve_consoles,
+    Boot, Daemon, GroupParts, ObserverLogin, OriginsPlan, Settings, Trail, chain, serve_consoles,
 };
 use crate::driver::Means;
 use crate::error::StartError;
-use crate::fleet::{Incarnation, LocalStore, Start, Store};
-use crate::gate::{Gate, Lane, Limits, Phase};
+use crate::fleet::{Incarnation, LocalStore, Predecessor, Start, Store};
+use crate::gate::{Gate, Limits};
 use crate::group::{self, ConfigLine, Group, Logins};
-use crate::http::Front;
-use crate::http::classify::Rules;
+use crate::http;
+use crate::listeners::{self, Bound, Listeners};
 use crate::material::{self, Ask, Parts, mock_secret};
 use crate::pg::catalog::{Catalogs, keeper};
 use crate::pg::classify::{Effect, Policy};
+use crate::pg::idle;
 use crate::pg::params::Params;
-use crate::pg::{idle, listener};
 use crate::sessions::{Bounds, Sessions};
 use crate::shutdown::{Shutdown, Tasks, pair};
-use crate::tcp;
 use crate::telemetry::{Ready, router, start_log};
-use crate::unknown::UnknownLedger;
+use crate::unknown::{UnknownLedger, UnknownWrite, now_rfc3339, outcome};
 use crate::upstream::{Endpoint, Link, Region, Target, Targets};
-use crate::watched;
+use crate::watched::{self, Files};
 
 /// How long sessions, runs and calls get to come to rest at the end.
 const REST: Duration = Duration::from_secs(8);
@@ -79,14 +78,22 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
         what: "keep a secret in the state directory",
         source,
     })?;
+    let files = Arc::new(Files::default());
+    let own = mark(&store);
+    let asks = move |observer: &config::Observer| ask(observer, own.clone());
+    let listeners = Arc::new(Listeners::new(
+        tasks.clone(),
+        stop.clone(),
+        Arc::clone(&files),
+        mock,
+        Box::new(asks),
+    ));
     // Before anything is begun: a file that cannot be used keeps the daemon from starting.
     let mut parts = Parts::new();
     let mut doors = Vec::new();
     for section in &config.groups {
         for listener in section.listeners.iter().filter_map(Listener::postgres) {
-            let ask = ask(&section.observer, mark(&store));
-            let door = material::door(&section.name, listener, mock, ask, &mut parts)?;
-            doors.push(Arc::new(door));
+            doors.push(listeners.load(section, listener)?);
         }
     }
     let mut doors = doors.into_iter();
@@ -100,9 +107,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
             scope: format!("{}/{}", store.id(), section.name),
             settings: Settings::from(section),
             hooks: for_group(&config.hooks, &section.name, |hook| hook.group.as_deref()),
-            checks: for_group(&config.checks, &section.name, |check| {
-                check.group.as_deref()
-            }),
+            checks: checks(&config, section),
             log: Arc::clone(&built.log),
             left: built.left,
             trail: trail.clone(),
@@ -112,7 +117,13 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
         let login = observer_login(section.observer.clone(), mark(&store));
         tasks.spawn(keeper::keep(Arc::clone(&built.group), stop.clone()));
         tasks.spawn(idle::watch(Arc::clone(&built.group), stop.clone()));
-        let opened = crate::control::open(parts, built.boot, login, means(section)).await;
+        let opened = match section.has_database() {
+            true => crate::control::open(parts, built.boot, login, means(section)).await,
+            false => {
+                let plan = origins(section, &built.group);
+                crate::control::open_origins(parts, built.boot, plan).await
+            }
+        };
         let failed = |source| StartError::Group {
             group: section.name.clone(),
             source,
@@ -122,7 +133,13 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     }
     let running = Arc::new(Mutex::new(config.clone()));
     let fronts: Vec<Arc<Group>> = groups.iter().map(|(group, _)| Arc::clone(group)).collect();
-    let reloader = reloader(path, Arc::clone(&running), &desks, fronts);
+    let reloader = reloader(
+        path,
+        Arc::clone(&running),
+        &desks,
+        fronts,
+        Arc::clone(&listeners),
+    );
     let daemon = Arc::new(Daemon::new(
         desks,
         Arc::clone(&store) as Arc<dyn Store>,
@@ -145,43 +162,15 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
         };
         watch_page(&tasks, address, Arc::clone(&daemon), ready, stop.clone()).await?;
     }
+    files.add(&parts);
     for (section, (group, _)) in config.groups.iter().zip(&groups) {
         for front in &section.listeners {
-            let listener = bind(front.address()).await?;
-            let (group, stop, told) = (Arc::clone(group), stop.receiver(), stop.clone());
-            tracing::info!(group = %group.name, address = %front.address(), "listening");
-            match front {
-                Listener::Postgres(_) => {
-                    let door = doors.next().expect("a door was made for each of these");
-                    tasks.spawn(async move {
-                        first_word(&group).await;
-                        listener::serve(group, door, listener, stop).await;
-                    });
-                }
-                Listener::Tcp(front) => {
-                    let front = tcp_front(&config, section, front, &group);
-                    let (tasks, stop) = (tasks.clone(), told);
-                    tasks.clone().spawn(async move {
-                        first_word(&group).await;
-                        tcp::serve(front, listener, tasks, stop).await;
-                    });
-                }
-                Listener::Http(settings) => {
-                    let made = Front::new(group, settings, &section.regions, tasks.clone());
-                    let front = made.map_err(|source| StartError::Front {
-                        address: front.address(),
-                        source,
-                    })?;
-                    let front = Arc::new(front);
-                    parts.push(Arc::clone(&front) as Arc<dyn watched::Refresh>);
-                    let served = crate::http::serve(front, listener, told);
-                    tasks.spawn(served);
-                }
-            }
+            let door = front.postgres().and_then(|_| doors.next());
+            listeners.start(listeners.bound(&config, section, front, group, door)?);
         }
     }
     let mut ended = stop.clone();
-    tasks.spawn(watched::watch(parts, async move { ended.stopping().await }));
+    tasks.spawn(watched::watch(files, async move { ended.stopping().await }));
     started.store(true, Ordering::Relaxed);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), incarnation = %start.incarnation, "started");
 
@@ -192,21 +181,6 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     finish(&store, &groups, left, &trail);
     let _ = std::fs::remove_file(&config.admin.socket);
     Ok(())
-}
-
-/// Whether the group opens is decided in milliseconds where its servers answer; connections wait
-/// that long in the socket's queue, so that no first write is refused for being early.
-const FIRST_WORD: Duration = Duration::from_secs(1);
-
-async fn first_word(group: &Group) {
-    let mut watch = group.gate.watch();
-    let opened = async {
-        while group.gate.look(Lane::Sql).phase != Phase::Open {
-            watch.changed().await;
-        }
-    };
-    // Still fenced after that: then clients are to hear it.
-    let _ = tokio::time::timeout(FIRST_WORD, opened).await;
 }
 
 /// Marks the stop as clean if nothing of this life is left anywhere.
@@ -294,7 +268,7 @@ struct Built {
     group: Arc<Group>,
     boot: Boot,
     log: Arc<Incarnation>,
-    left: crate::fleet::Predecessor,
+    left: Predecessor,
 }
 
 fn build(
@@ -336,6 +310,9 @@ fn build(
     }
     let (log, left) = store.incarnation(name, start)?;
     let log = Arc::new(log);
+    if !start.clean && !section.has_database() {
+        left_by_crash(&unknown, &gate, &boot);
+    }
     let group = Arc::new(Group {
         name: name.clone(),
         gate,
@@ -343,11 +320,13 @@ fn build(
         sessions: Arc::new(Sessions::default()),
         connections: Arc::default(),
         nearby: ArcSwapOption::empty(),
-        rules: rules(section),
+        rules: ArcSwap::default(),
         requests: Arc::default(),
         http: Arc::default(),
+        tcp: Arc::default(),
         catalogs: catalogs(&section.observer, mark(store)),
         params: Params::default(),
+        lives: Default::default(),
         unknown: Arc::new(unknown),
         settings: ArcSwap::from_pointee(front(config, section)),
         moves: Arc::new(Semaphore::new(config.limits.moves)),
@@ -360,6 +339,41 @@ fn build(
         log,
         left,
     })
+}
+
+/// What a daemon that did not stop cleanly had in flight at servers that no database speaks for: nobody
+/// can show that it has ended, so an operator has to look and acknowledge.
+fn left_by_crash(unknown: &UnknownLedger, gate: &Arc<Gate>, boot: &Boot) {
+    const DIGEST: &str = "what the daemon before this one may have had in flight when it ended";
+    let known = unknown.open_ones();
+    if known
+        .iter()
+        .any(|write| write.digest.as_deref() == Some(DIGEST))
+    {
+        return;
+    }
+    let (region, _) = boot.accepted();
+    unknown.record(
+        gate.inherit_unknown(),
+        UnknownWrite {
+            id: 0,
+            at: now_rfc3339(),
+            region: region.to_string(),
+            // No backend: nothing that PostgreSQL shows can end it.
+            pid: 0,
+            user: String::new(),
+            database: String::new(),
+            client: String::new(),
+            digest: Some(DIGEST.to_owned()),
+            idempotency_key: None,
+            request: None,
+            xid: None,
+            single: false,
+            timeline: None,
+            generation: None,
+            outcome: outcome::UNKNOWN.to_owned(),
+        },
+    );
 }
 
 /// Tells the log of own backends what the sessions do.
@@ -376,7 +390,8 @@ impl Logins for Backends {
 }
 
 fn target(region: &config::Region, link: Link, tcp: config::Tcp) -> Target {
-    let (host, port) = (region.postgres.host.as_str(), region.postgres.port);
+    // One that has no server at all is refused with the configuration.
+    let (host, port) = servers_of(region).into_iter().next().unwrap_or_default();
     Target {
         region: Region::new(region.name.as_str()),
         endpoint: Endpoint::with_tcp(host, port, tcp).over(link),
@@ -393,6 +408,43 @@ fn for_group<T: Clone>(all: &[T], name: &str, group: impl Fn(&T) -> Option<&str>
         .iter()
         .filter(|one| group(one).is_none_or(|group| group == name));
     mine.cloned().collect()
+}
+
+/// The checks of a group; a query that names no group is for those that have a database.
+fn checks(config: &Config, section: &config::Group) -> Vec<config::Check> {
+    let mut all = for_group(&config.checks, &section.name, |check| {
+        check.group.as_deref()
+    });
+    let is_query = |check: &config::Check| matches!(check.means, config::Means::Sql(_));
+    all.retain(|check| section.has_database() || !is_query(check));
+    all
+}
+
+/// What is behind a group that has no database.
+fn origins(section: &config::Group, group: &Group) -> OriginsPlan {
+    let servers = section.regions.iter().map(|region| {
+        let all = servers_of(region).into_iter();
+        let all = all.map(|(host, port)| Endpoint::new(host, port));
+        (Region::new(region.name.as_str()), all.collect())
+    });
+    OriginsPlan {
+        group: group.name.clone(),
+        servers: servers.collect(),
+        program: match &section.driver.means {
+            config::DriverMeans::Command(words) => Some(words.clone()),
+            config::DriverMeans::Postgres | config::DriverMeans::Patroni(_) => None,
+        },
+        timeout: section.observer.timeout,
+    }
+}
+
+/// Every server of a region: its PostgreSQL server first, else its HTTP origin, then the others.
+fn servers_of(region: &config::Region) -> Vec<(String, u16)> {
+    let of = |server: &config::Endpoint| (server.host.clone(), server.port);
+    let postgres = region.postgres.iter().map(of);
+    let http = region.http.as_deref().and_then(http::address);
+    let tcp = region.tcp.iter().map(|(_, server)| of(server));
+    postgres.chain(http).chain(tcp).collect()
 }
 
 /// What promotes each region's server.
@@ -492,38 +544,6 @@ fn front(config: &Config, section: &config::Group) -> group::Settings {
     }
 }
 
-fn rules(section: &config::Group) -> Vec<(SocketAddr, Arc<Rules>)> {
-    let listeners = section.listeners.iter();
-    let http = listeners.filter_map(|listener| match listener {
-        Listener::Http(listener) => Some(listener),
-        Listener::Postgres(_) | Listener::Tcp(_) => None,
-    });
-    http.map(|listener| (listener.address, Arc::new(Rules::new(listener))))
-        .collect()
-}
-
-fn tcp_front(
-    config: &Config,
-    section: &config::Group,
-    front: &config::TcpListener,
-    group: &Arc<Group>,
-) -> tcp::Front {
-    let server = |region: &config::Region| {
-        let server = region.service(&front.service)?;
-        let endpoint = Endpoint::new(server.host.as_str(), server.port);
-        Some((region.name.clone(), endpoint))
-    };
-    tcp::Front {
-        group: Arc::clone(group),
-        service: front.service.clone(),
-        servers: section.regions.iter().filter_map(server).collect(),
-        new: front.new,
-        old: front.old,
-        connections: front.connections,
-        connect_timeout: config.limits.connect_timeout,
-    }
-}
-
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|source| StartError::Listen { address, source })
@@ -583,6 +603,7 @@ fn reloader(
     running: Arc<Mutex<Config>>,
     desks: &[crate::control::Opened],
     fronts: Vec<Arc<Group>>,
+    listeners: Arc<Listeners>,
 ) -> impl Fn() -> Result<ReloadReport, ApiError> + Send + Sync + use<> {
     let desks = desks.to_vec();
     move || {
@@ -592,7 +613,11 @@ fn reloader(
             applied: Vec::new(),
             needs_restart: Vec::new(),
         };
+        let moves = Moves::plan(&running, &new, &fronts, &listeners)?;
         for change in reload::diff(&running, &new) {
+            if moves.covers(&change.key) {
+                continue;
+            }
             match change.class {
                 reload::Class::Live if applies(&change.key) => report.applied.push(change.key),
                 reload::Class::Live | reload::Class::Restart => {
@@ -603,6 +628,9 @@ fn reloader(
             }
         }
         apply(&mut running, &new);
+        report
+            .applied
+            .extend(moves.make(&mut running, &fronts, &listeners));
         for desk in &desks {
             if let Some(section) = running.group(desk.name()) {
                 desk.set_settings(Settings::from(section));
@@ -614,6 +642,94 @@ fn reloader(
             }
         }
         Ok(report)
+    }
+}
+
+/// Listeners that a reload brings and takes away.
+struct Moves {
+    /// Bound already; each with its group, as the configuration has it.
+    come: Vec<(Bound, String, Listener)>,
+    gone: Vec<(String, SocketAddr)>,
+}
+
+impl Moves {
+    /// Binds what is new. An address that is listened on already, with other keys or for another
+    /// group, is a change that takes a restart.
+    fn plan(
+        running: &Config,
+        new: &Config,
+        groups: &[Arc<Group>],
+        listeners: &Listeners,
+    ) -> Result<Self, ApiError> {
+        let mut come = Vec::new();
+        let mut gone = Vec::new();
+        for group in groups {
+            let (Some(was), Some(is)) = (running.group(&group.name), new.group(&group.name)) else {
+                continue;
+            };
+            let stays = |address| {
+                let all = new.groups.iter().flat_map(|group| &group.listeners);
+                all.into_iter().any(|one| one.address() == address)
+            };
+            let own = was.listeners.iter().map(Listener::address);
+            let own = own.filter(|address| !stays(*address));
+            gone.extend(own.map(|address| (group.name.clone(), address)));
+            for listener in is.listeners.iter().filter(|l| !listeners.has(l.address())) {
+                let failed = |why: String| {
+                    let address = listener.address();
+                    let key = format!("group.{}.listen[{address}]", group.name);
+                    ApiError::new(Code::BadConfig, format!("{key} cannot be added: {why}"))
+                        .hint("nothing was applied, and every listener is as it was")
+                };
+                if let Some(why) = listeners::lacks(was, listener) {
+                    return Err(failed(why));
+                }
+                let bound = listeners.bound(new, was, listener, group, None);
+                let bound = bound.map_err(|error| failed(chain(&error)))?;
+                come.push((bound, group.name.clone(), listener.clone()));
+            }
+        }
+        Ok(Self { come, gone })
+    }
+
+    /// Whether a key is one of a listener that comes or goes.
+    fn covers(&self, key: &str) -> bool {
+        self.keys().any(|own| key.starts_with(&format!("{own}.")))
+    }
+
+    fn keys(&self) -> impl Iterator<Item = String> {
+        let come = self
+            .come
+            .iter()
+            .map(|(_, group, one)| (group, one.address()));
+        let gone = self.gone.iter().map(|(group, address)| (group, *address));
+        come.chain(gone)
+            .map(|(group, address)| format!("group.{group}.listen[{address}]"))
+    }
+
+    /// Serves what has come, then lets go of what is gone. Says which.
+    fn make(
+        self,
+        running: &mut Config,
+        groups: &[Arc<Group>],
+        listeners: &Listeners,
+    ) -> Vec<String> {
+        let keys = self.keys().collect();
+        for (bound, name, listener) in self.come {
+            listeners.start(bound);
+            if let Some(section) = running.groups.iter_mut().find(|one| one.name == name) {
+                section.listeners.push(listener);
+            }
+        }
+        for (name, address) in self.gone {
+            if let Some(group) = groups.iter().find(|group| group.name == name) {
+                listeners.stop(group, address);
+            }
+            if let Some(section) = running.groups.iter_mut().find(|one| one.name == name) {
+                section.listeners.retain(|one| one.address() != address);
+            }
+        }
+        keys
     }
 }
 

@@ -16,11 +16,16 @@ use crate::http::HttpFigures;
 use crate::http::classify::Rules;
 use crate::pg::catalog::Catalogs;
 use crate::pg::classify::Policy;
+use crate::pg::kicked::Lives;
 use crate::pg::params::Params;
 use crate::requests::Requests;
 use crate::sessions::{Bounds, Sessions};
+use crate::tcp::TcpFigures;
 use crate::unknown::UnknownLedger;
 use crate::upstream::{Region, Targets};
+
+/// How each HTTP listener judges requests, by its address.
+pub type Judges = Vec<(SocketAddr, Arc<Rules>)>;
 
 /// One group and its parts.
 pub struct Group {
@@ -38,15 +43,19 @@ pub struct Group {
     /// control.
     pub nearby: ArcSwapOption<Region>,
     /// How each HTTP listener judges requests.
-    pub rules: Vec<(SocketAddr, Arc<Rules>)>,
+    pub rules: ArcSwap<Judges>,
     /// HTTP requests that write.
     pub requests: Arc<Requests>,
     /// What its HTTP listeners count.
     pub http: Arc<HttpFigures>,
+    /// What its TCP listeners count.
+    pub tcp: Arc<TcpFigures>,
     /// What its databases hold, for verdicts.
     pub catalogs: Catalogs,
     /// Parameters that many sessions have alike.
     pub params: Params,
+    /// The last look at whether the primary goes on, for sessions whose backend was ended.
+    pub lives: Lives,
     /// Writes with an unknown outcome.
     pub unknown: Arc<UnknownLedger>,
     /// Settings of the PostgreSQL front, as they are now: a reload puts others in their place.
@@ -57,6 +66,18 @@ pub struct Group {
     pub logins: Box<dyn Logins>,
     /// What the console may ask of control; set once control is there.
     pub commands: OnceLock<Arc<dyn Commands>>,
+}
+
+impl Group {
+    /// Another HTTP listener has come, or one has gone.
+    pub fn set_rules(&self, address: SocketAddr, rules: Option<Arc<Rules>>) {
+        self.rules.rcu(|known| {
+            let mut all = Judges::clone(known);
+            all.retain(|(at, _)| *at != address);
+            all.extend(rules.clone().map(|rules| (address, rules)));
+            all
+        });
+    }
 }
 
 /// What PgBouncer's console asks of control: the front itself changes no phase.

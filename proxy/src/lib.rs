@@ -17,6 +17,7 @@ pub mod fuzzing;
 pub mod gate;
 pub mod group;
 pub mod http;
+pub mod listeners;
 pub mod material;
 pub(crate) mod outside;
 pub mod pg;

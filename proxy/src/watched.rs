@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -115,8 +115,26 @@ fn chain(e: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// What may change on disk, as long as somebody else uses it.
+#[derive(Default)]
+pub struct Files(Mutex<Vec<Weak<dyn Refresh>>>);
+
+impl Files {
+    /// Looks at these too from now on, until nobody uses them.
+    pub fn add(&self, parts: &[Arc<dyn Refresh>]) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(parts.iter().map(Arc::downgrade));
+    }
+
+    fn in_use(&self) -> Vec<Arc<dyn Refresh>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| one.strong_count() > 0);
+        all.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
 /// Looks at all of them, again and again, until told to stop.
-pub async fn watch(all: Vec<Arc<dyn Refresh>>, stopping: impl Future<Output = ()>) {
+pub async fn watch(files: Arc<Files>, stopping: impl Future<Output = ()>) {
     tokio::pin!(stopping);
     loop {
         // Both arms may be dropped: a look that is not waited for ends by itself.
@@ -124,8 +142,8 @@ pub async fn watch(all: Vec<Arc<dyn Refresh>>, stopping: impl Future<Output = ()
             () = &mut stopping => return,
             () = tokio::time::sleep(LOOK) => {}
         }
-        let all = all.clone();
-        let look = move || all.iter().for_each(|one| one.refresh());
+        let files = Arc::clone(&files);
+        let look = move || files.in_use().iter().for_each(|one| one.refresh());
         if let Err(error) = tokio::task::spawn_blocking(look).await {
             tracing::error!(%error, "looking at changed files failed");
         }

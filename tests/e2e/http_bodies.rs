@@ -184,3 +184,94 @@ async fn a_server_that_breaks_off_is_seen_by_the_client_and_a_read_is_no_unknown
     assert_eq!(api.in_flight().await?["unknown"], 0);
     Ok(())
 }
+
+/// An origin that is spoken to in HTTP/2.
+async fn over_http2() -> Result<Api> {
+    Api::start(|options| {
+        let http = options.front.as_mut().expect("there is a listener");
+        http.regions[0] += "http_version = \"2\"\n";
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_do_not_read_starve_nobody_on_the_connection_they_share() -> Result<()> {
+    let api = over_http2().await?;
+    let mut stalled = Vec::new();
+    for _ in 0..8 {
+        let mut client = h2_client(api.port()).await?;
+        let get = http::Request::get("http://a/big?bytes=8000000").body(())?;
+        let answer = client.send_request(get, true)?.0.await?;
+        assert_eq!(answer.status(), 200);
+        stalled.push((client, answer));
+    }
+    for _ in 0..3 {
+        let read = tokio::time::timeout(SOON, api.send("GET", "/small?bytes=100000", "")).await??;
+        assert_eq!(read.body.len(), 100_000);
+    }
+    let seen = api.server.seen();
+    ensure!(seen.iter().all(|one| one.is_http2), "not over HTTP/2");
+    let shared = seen.iter().all(|one| one.connection == seen[0].connection);
+    ensure!(shared, "they did not share a connection");
+    Ok(())
+}
+
+#[tokio::test]
+async fn reads_and_writes_share_no_connection_and_streams_have_a_limit() -> Result<()> {
+    let api = over_http2().await?;
+    api.send("GET", "/r", "").await?;
+    api.send("POST", "/w", "").await?;
+    api.send("GET", "/r", "").await?;
+    api.send("POST", "/w", "").await?;
+    let of = |path: &str| -> Vec<usize> {
+        let seen = api.server.seen_at(path);
+        seen.iter().map(|one| one.connection).collect()
+    };
+    let (reads, writes) = (of("/r"), of("/w"));
+    ensure!(
+        reads[0] == reads[1] && writes[0] == writes[1],
+        "they are kept"
+    );
+    ensure!(reads[0] != writes[0], "a write may keep reads waiting");
+    let mut client = h2_client(api.port()).await?;
+    let mut answers = Vec::new();
+    for _ in 0..70 {
+        let get = http::Request::get("http://a/slow?ms=300").body(())?;
+        client = client.ready().await?;
+        answers.push(client.send_request(get, true)?.0);
+    }
+    for answer in answers {
+        assert_eq!(answer.await?.status(), 200);
+    }
+    let mut used = of("/slow");
+    used.sort_unstable();
+    let most = used.chunk_by(|a, b| a == b).map(<[usize]>::len).max();
+    assert_eq!(most, Some(64), "{used:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_read_may_have_a_body_of_unknown_length() -> Result<()> {
+    let api = Api::start(|_| ()).await?;
+    let mut client = Raw::connect(api.port()).await?;
+    for method in ["GET", "QUERY"] {
+        let head = format!("{method} /q HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client
+            .send(format!("{head}5\r\nhello\r\n0\r\n\r\n"))
+            .await?;
+        assert_eq!(client.reply().await?.status, 200);
+    }
+    let mut client = h2_client(api.port()).await?;
+    let get = http::Request::get("http://a/q").body(())?;
+    let (answer, mut body) = client.send_request(get, false)?;
+    body.send_data("hello".into(), true)?;
+    assert_eq!(answer.await?.status(), 200);
+    let bodies: Vec<_> = api
+        .server
+        .seen_at("/q")
+        .iter()
+        .map(|one| one.body)
+        .collect();
+    assert_eq!(bodies, [Some(5); 3]);
+    Ok(())
+}

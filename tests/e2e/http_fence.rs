@@ -283,3 +283,47 @@ async fn a_request_meets_the_fence_again_after_a_crash() -> Result<()> {
     assert_eq!(api.server.seen_at("/x").len(), 1);
     Ok(())
 }
+
+#[tokio::test]
+async fn an_abort_does_not_wait_for_the_requests_that_the_fence_waits_for() -> Result<()> {
+    let api = Api::start(|_| ()).await?;
+    let mut slow = Raw::connect(api.port()).await?;
+    slow.send("POST /slow?ms=8000 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+        .await?;
+    api.until_count("executing", 1).await?;
+    let prepare = api.fence("reject");
+    let abort = async {
+        until("the first lane to be fenced", SOON, async || {
+            let lanes = api.daemon.status().await?["lanes"].clone();
+            Ok(lanes["http"]["phase"] == "fenced" && lanes["sql"]["phase"] == "open")
+        })
+        .await?;
+        api.daemon.ctl(&["abort"]).await
+    };
+    let (prepared, abort) = tokio::join!(prepare, abort);
+    let abort = abort?.ok()?;
+    ensure!(prepared.is_err(), "what was aborted is not prepared");
+    ensure!(abort.took < Duration::from_secs(3), "{:?}", abort.took);
+    assert_eq!(api.send("POST", "/x", "").await?.status, 200);
+    assert_eq!(api.server.seen_at("/slow").len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refusal_over_http2_waits_a_moment_for_the_last_frame_and_no_longer() -> Result<()> {
+    let api = Api::start(|_| ()).await?;
+    api.fence("reject").await?;
+    let mut client = h2_client(api.port()).await?;
+    let post = || http::Request::post("http://a/x").header("content-length", "0");
+    let (mut answer, mut body) = client.send_request(post().body(())?, false)?;
+    let early = tokio::time::timeout(Duration::from_millis(30), &mut answer).await;
+    ensure!(early.is_err(), "it was answered before its last frame");
+    body.send_data(bytes::Bytes::new(), true)?;
+    assert_eq!(answer.await?.status(), 503);
+    // One that never comes is no reason to keep a refusal.
+    let (answer, _body) = client.send_request(post().body(())?, false)?;
+    let answer = tokio::time::timeout(SOON, answer).await??;
+    assert_eq!(answer.status(), 503);
+    assert!(api.server.seen().is_empty());
+    Ok(())
+}

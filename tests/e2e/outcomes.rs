@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(10);
 const TRACKED: &str = "[group.main.sql]\ntrack_xid = true\n";
 
 /// A pair whose primary is reached through a cable that can be cut.
-async fn cabled(extra: &str) -> Result<(Pair, Relay)> {
+pub(crate) async fn cabled(extra: &str) -> Result<(Pair, Relay)> {
     let a = Cluster::create("a", &Options::default()).await?;
     a.query("CREATE TABLE t (a int)").await?;
     let b = a.standby("b").await?;

@@ -19,7 +19,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     (
         "group",
         &[
-            "gate", "http", "pg", "requests", "sessions", "unknown", "upstream",
+            "gate", "http", "pg", "requests", "sessions", "tcp", "unknown", "upstream",
         ],
     ),
     ("requests", &[]),

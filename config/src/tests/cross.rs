@@ -79,7 +79,9 @@ fn a_rig_of_one_region_and_one_of_two_load() {
     let two = config(&rig(second));
     let group = two.group("main").expect("the group is there");
     assert_eq!(
-        group.region("b").map(|region| region.postgres.port),
+        group
+            .region("b")
+            .and_then(|region| Some(region.postgres.as_ref()?.port)),
         Some(5502)
     );
     assert_eq!(group.observer.user, "bench");
@@ -117,4 +119,23 @@ fn metrics_can_be_switched_off() {
         let text = format!("[admin]\nlisten = \"{off}\"\n{MINIMAL}");
         assert_eq!(config(&text).admin.listen, None);
     }
+}
+
+/// A group whose regions have nothing but HTTP origins.
+fn origins(more: &str) -> String {
+    format!(
+        "[group.api]\nprimary = \"a\"\n\
+         [group.api.region.a]\nhttp = \"http://127.0.0.1:8101\"\n\
+         [group.api.region.b]\nhttp = \"http://127.0.0.1:8102\"\n\
+         [[group.api.listen]]\nkind = \"http\"\naddress = \"127.0.0.1:8080\"\n{more}"
+    )
+}
+
+#[test]
+fn a_group_may_have_http_origins_alone() {
+    let config = config(&origins(""));
+    let group = config.group("api").expect("the group is there");
+    assert!(!group.has_database());
+    assert_eq!(warnings(&origins("")), [""; 0]);
+    assert!(super::config(&rig("")).groups[0].has_database());
 }

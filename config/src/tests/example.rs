@@ -177,5 +177,6 @@ fn the_least_file_starts_with_every_default() {
     assert_eq!(least.primary, "a");
     assert_eq!(least.observer, example.observer);
     assert_eq!(least.fence, example.fence);
-    assert_eq!(least.regions[0].postgres.port, 5432);
+    let server = least.regions[0].postgres.as_ref();
+    assert_eq!(server.map(|server| server.port), Some(5432));
 }

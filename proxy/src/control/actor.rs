@@ -117,7 +117,13 @@ impl Actor {
 
     /// Fences for the live run. The fact that the run was about to fence is durable already (the
     /// step's own record), so the drain may begin while this record is being stored.
-    pub(crate) async fn fence(&self, mut order: Fencing) -> Result<Standing, ApiError> {
+    /// A word on `halt` cuts the http stage short: the fence is completed, and the run that was told
+    /// to stop finds itself fenced in all lanes, from where there is a way back.
+    pub(crate) async fn fence(
+        &self,
+        mut order: Fencing,
+        mut halt: tokio::sync::watch::Receiver<bool>,
+    ) -> Result<Standing, ApiError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         self.running()?;
         self.level();
@@ -128,7 +134,11 @@ impl Actor {
             if gate.in_flight(Lane::Http) > 0 {
                 // Beyond the deadline the sql lane is fenced all the same, and the drain tells. What
                 // is unknown is not waited for: it has no SQL left that we could let pass.
-                let _ = timeout(at_most, gate.idle(Lane::Http)).await;
+                // Both arms may be dropped: they only wait.
+                tokio::select! {
+                    _ = timeout(at_most, gate.idle(Lane::Http)) => {}
+                    _ = halt.wait_for(|halt| *halt) => {}
+                }
             }
             // Transactions have their times from the fence of their own lane.
             let waited = began.elapsed();
@@ -217,13 +227,7 @@ impl Actor {
         proof: &impl NothingInFlight,
     ) -> Result<Epoch, ApiError> {
         let _turn = self.turn.lock().await;
-        let targets = &self.group.targets;
-        let first = targets.accepted().identity.is_none();
-        let put_in_force = if first {
-            targets.establish(checked)
-        } else {
-            targets.repoint(proof, checked)
-        };
+        let put_in_force = self.group.targets.repoint(proof, checked);
         put_in_force.map_err(|e| refused(Code::IdentityMismatch, chain(&e)))?;
         self.group.gate.wake_all();
         self.open_stored(Told::ToTheRun).await

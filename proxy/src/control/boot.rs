@@ -20,6 +20,7 @@ use super::figures::Tally;
 use super::leftover::Leftover;
 use super::line::ObserverLogin;
 use super::observer::{Observer, watch};
+use super::origins::{self, Origins, OriginsPlan};
 use super::preflight::watch as readiness;
 use super::preflight::watch::Board;
 use super::servers::Servers;
@@ -238,6 +239,28 @@ pub async fn open(
     Ok(Opened(desk))
 }
 
+/// The same for a group without a database.
+///
+/// # Errors
+/// The phase cannot be stored.
+pub async fn open_origins(
+    parts: GroupParts,
+    mut boot: Boot,
+    plan: OriginsPlan,
+) -> Result<Opened, BootError> {
+    let targets = Arc::clone(&parts.group.targets);
+    let servers = Arc::new(Origins::new(plan, targets));
+    let desk = desk(&parts, &mut boot, Arc::clone(&servers) as Arc<dyn Servers>);
+    for place in servers.places() {
+        let own = Arc::clone(&desk);
+        let interval = move || own.settings.load().interval;
+        let watched = origins::watch(Arc::clone(place), interval, parts.stop.clone());
+        parts.tasks.spawn(watched);
+    }
+    begin(&desk, boot, &parts).await?;
+    Ok(Opened(desk))
+}
+
 /// Builds the desk; nothing runs yet.
 pub(crate) fn desk(parts: &GroupParts, boot: &mut Boot, servers: Arc<dyn Servers>) -> Arc<Desk> {
     let group = Arc::clone(&parts.group);
@@ -432,7 +455,10 @@ async fn try_first_start(desk: &Arc<Desk>) -> FirstStart {
         )
     });
     let seen = futures_util::future::join_all(asked).await;
-    let verdict = start::first_start(&primary, &seen);
+    let verdict = match desk.servers.has_database() {
+        true => start::first_start(&primary, &seen),
+        false => start::first_start_of_origins(&primary, &seen),
+    };
     if verdict != FirstStart::Open || desk.actor.is_decided() || desk.book.live().is_some() {
         return verdict;
     }

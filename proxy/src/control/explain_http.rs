@@ -11,7 +11,7 @@ use crate::http::classify::{Judged, Request, Rules, Verdict};
 
 /// Judges the request as each HTTP listener of the group would.
 pub(crate) fn explain(desk: &Desk, ask: &ExplainHttpRequest) -> Result<ExplainHttp, ApiError> {
-    let rules = &desk.group.rules;
+    let rules = desk.group.rules.load();
     if rules.is_empty() {
         let what = format!("group {} has no HTTP listener", desk.group.name);
         return Err(bad(what, "add [[group.NAME.listen]] with kind = \"http\""));

@@ -82,6 +82,10 @@ pub struct Figures {
     pub http: Vec<Total>,
     /// HTTP clients that are connected.
     pub http_connections: u64,
+    /// Connections of the TCP front that hold a permit or wait for one.
+    pub connections: RequestCounts,
+    /// What the TCP front counts.
+    pub tcp: Vec<crate::tcp::Total>,
     /// By region.
     pub regions: Vec<RegionFigures>,
 }
@@ -174,6 +178,8 @@ fn of(desk: &Desk) -> Figures {
         requests: desk.group.requests.counts(),
         http: desk.group.http.totals(),
         http_connections: desk.group.http.connections(),
+        connections: desk.group.connections.counts(),
+        tcp: desk.group.tcp.totals(),
         totals: vec![
             (
                 "writefence_sessions_started_total",
@@ -351,6 +357,11 @@ fn region(desk: &Desk, target: &Target) -> Component {
             "the primary in force is in recovery".to_owned(),
         ),
         (Some(Role::Standby), false) => standby(desk, target),
+        (None, true) if !desk.servers.has_database() => (
+            Level::Operational,
+            "the primary in force, answers".to_owned(),
+        ),
+        (None, false) if !desk.servers.has_database() => (Level::Operational, "answers".to_owned()),
         (None, _) => (Level::Degraded, "does not tell its role".to_owned()),
     };
     Component { status, detail }

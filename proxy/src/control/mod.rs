@@ -27,6 +27,7 @@ mod loss;
 mod measure;
 mod nearby;
 mod observer;
+mod origins;
 mod plan;
 mod preflight;
 mod servers;
@@ -61,11 +62,12 @@ use desk::Desk;
 use error::refused;
 use trail::Used;
 
-pub use boot::{Boot, BootError, GroupParts, Opened, open};
+pub use boot::{Boot, BootError, GroupParts, Opened, open, open_origins};
 pub use console::{Listing, serve_consoles};
 pub use error::chain;
 pub use figures::{Figures, RegionFigures};
 pub use line::ObserverLogin;
+pub use origins::OriginsPlan;
 pub use settings::Settings;
 pub use trail::Trail;
 

@@ -76,6 +76,15 @@ impl Sketch<'_> {
             ),
             Step::Evidence => self.evidence(),
             Step::Certificate => "writes down what the promotion rests on".to_owned(),
+            Step::CaughtUp | Step::Identity if !self.desk.servers.has_database() => {
+                "nothing: there is no database".to_owned()
+            }
+            Step::Promote if self.settings.promotes.is_empty() => {
+                format!("nothing: {new} is as it is")
+            }
+            Step::Verify if !self.desk.servers.has_database() => {
+                "who answers, and your checks".to_owned()
+            }
             Step::CaughtUp => format!("waits until {new} has replayed the fence LSN"),
             Step::Pnr => "looks once more, then there is only forward".to_owned(),
             Step::Promote => format!("promotes {new}"),
@@ -113,6 +122,12 @@ impl Sketch<'_> {
 
     fn evidence(&self) -> String {
         let old = &self.sides.old.region;
+        if !self.desk.servers.has_database() {
+            return match &self.settings.evidence.stopped {
+                Some(_) => format!("has {old} shown to be stopped"),
+                None => format!("{old} has no database to bar: the drain, and your word"),
+            };
+        }
         match (self.kind, &self.sides.old.seen) {
             (RunKind::Failover, Err(_)) => {
                 let evidence = &self.settings.evidence;
@@ -133,6 +148,9 @@ impl Sketch<'_> {
     fn commands(&self, step: Step) -> Vec<String> {
         let (old, new) = (&self.sides.old.region, &self.sides.new.region);
         let evidence = &self.settings.evidence;
+        if !self.desk.servers.has_database() {
+            return self.programs(step);
+        }
         match step {
             Step::Evidence if self.sides.old.seen.is_ok() => vec![
                 format!("{old}: ALTER SYSTEM SET default_transaction_read_only = on"),
@@ -167,6 +185,19 @@ impl Sketch<'_> {
         }
     }
 
+    /// What is run where there is no database.
+    fn programs(&self, step: Step) -> Vec<String> {
+        let words = match step {
+            Step::Evidence => self.settings.evidence.stopped.as_ref().map(|w| w.join(" ")),
+            Step::Promote => Some(self.settings.promotes.clone()),
+            _ => None,
+        };
+        words
+            .into_iter()
+            .filter(|words| !words.is_empty())
+            .collect()
+    }
+
     fn hooks(&self, step: Step) -> Vec<&Hook> {
         let here = moments(step);
         let hooks = self.desk.hooks.iter();
@@ -183,6 +214,7 @@ impl Sketch<'_> {
             Step::Certificate => Some(Duration::ZERO),
             Step::CaughtUp => Some(new? + self.lag()?),
             Step::Pnr => Some(old.unwrap_or_default().max(new?) + FSYNC),
+            Step::Promote if self.settings.promotes.is_empty() => Some(Duration::ZERO),
             Step::Promote if self.settings.by_sql => Some(new? * 2 + PROMOTION),
             Step::Promote => None,
             Step::Identity => new.map(|trip| trip * 2),

@@ -86,6 +86,16 @@ pub(crate) enum StillBarred {
 
 /// See the module.
 pub(crate) trait Servers: Send + Sync {
+    /// Whether there are databases: without one there is nothing to bar, to wait for and to identify.
+    fn has_database(&self) -> bool {
+        true
+    }
+
+    /// The program that promotes where there is no database, if there is one.
+    fn driver(&self) -> Option<String> {
+        None
+    }
+
     /// The last probe of a region, from memory; `None` before the first ended.
     fn seen(&self, region: &Region) -> Option<Arc<Seen>>;
 

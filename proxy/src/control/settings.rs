@@ -74,8 +74,9 @@ impl From<&config::Group> for Settings {
             interval: group.observer.interval,
             max_lag: group.reads.max_lag,
             preflight: group.preflight.interval,
-            by_sql: group.driver.means == config::DriverMeans::Postgres,
+            by_sql: group.driver.means == config::DriverMeans::Postgres && group.has_database(),
             promotes: match &group.driver.means {
+                config::DriverMeans::Postgres if !group.has_database() => String::new(),
                 config::DriverMeans::Postgres => "SELECT pg_promote(false)".to_owned(),
                 config::DriverMeans::Patroni(_) => "POST /switchover or /failover".to_owned(),
                 config::DriverMeans::Command(words) => words.join(" "),

@@ -111,3 +111,34 @@ pub(crate) fn first_start(primary: &Region, seen: &[(Region, Option<Observation>
     }
     FirstStart::Open
 }
+
+/// The same where there is no database: the file says who the primary is, and it must answer. A
+/// driver's program that says otherwise of any region is believed, and leaves it to the operator.
+pub(crate) fn first_start_of_origins(
+    primary: &Region,
+    seen: &[(Region, Option<Observation>)],
+) -> FirstStart {
+    let decides = "`open-writes --primary R` decides";
+    for (region, seen) in seen {
+        let Some(seen) = seen else { continue };
+        let is_primary = region == primary;
+        let contradicts = match (seen.role, seen.writable) {
+            (Some(Role::Standby), _) | (_, Some(false)) => is_primary,
+            (Some(Role::Primary), _) | (_, Some(true)) => !is_primary,
+            (None, None) => false,
+        };
+        if contradicts {
+            let word = if is_primary { "none" } else { "the primary" };
+            return FirstStart::Never(format!(
+                "first start: the driver's program says that {region} is {word}, {primary} is \
+                 configured; {decides}"
+            ));
+        }
+    }
+    match seen.iter().find(|(region, _)| region == primary) {
+        Some((_, Some(_))) => FirstStart::Open,
+        _ => FirstStart::NotYet(format!(
+            "first start: {primary} did not answer yet; it must, or {decides}"
+        )),
+    }
+}

@@ -14,23 +14,28 @@ use tokio::time::Instant;
 
 use super::{DriverError, Pinned};
 use crate::outside::{Program, run};
-use crate::upstream::{Endpoint, Lsn, Region};
+use crate::upstream::{self, Endpoint, Lsn, Region};
 
 /// For a look; the program is asked before a run begins.
 const LOOK: Duration = Duration::from_secs(3);
 
 /// A program and the server it is about.
-pub(super) struct Call<'a> {
-    pub(super) words: &'a [String],
-    pub(super) group: &'a str,
-    pub(super) region: &'a Region,
-    pub(super) endpoint: &'a Endpoint,
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The program with its arguments.
+    pub words: &'a [String],
+    /// For the program to know.
+    pub group: &'a str,
+    /// For the program to know.
+    pub region: &'a Region,
+    /// Where the region's server is.
+    pub endpoint: &'a Endpoint,
 }
 
 /// What a program answered.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Said {
+pub struct Said {
     #[serde(default)]
     role: Option<Role>,
     #[serde(default)]
@@ -47,6 +52,21 @@ pub(super) struct Said {
     identity: Option<String>,
 }
 
+impl Said {
+    /// What the server is, where the program says so.
+    pub fn role(&self) -> Option<upstream::Role> {
+        self.role.map(|role| match role {
+            Role::Primary => upstream::Role::Primary,
+            Role::Standby => upstream::Role::Standby,
+        })
+    }
+
+    /// Whether it takes writes, where the program says so.
+    pub const fn writable(&self) -> Option<bool> {
+        self.writable
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Role {
@@ -58,7 +78,7 @@ enum Role {
 ///
 /// # Errors
 /// It failed, or its answer cannot be read.
-pub(super) async fn observe(call: &Call<'_>) -> Result<Said, DriverError> {
+pub async fn observe(call: &Call<'_>) -> Result<Said, DriverError> {
     ask(call, "observe", None, LOOK).await
 }
 
@@ -76,6 +96,23 @@ pub(super) async fn promote(
     let left = until.saturating_duration_since(Instant::now());
     let after = ask(call, "promote", Some(pinned), left).await?;
     is_same(&before, &after, pinned)
+}
+
+/// The same where there is no database whose server could be pinned: the identity that the program
+/// itself tells, and its word, are all there is.
+///
+/// # Errors
+/// It failed, or contradicts itself.
+pub async fn promote_unpinned(call: &Call<'_>, until: Instant) -> Result<Said, DriverError> {
+    let before = observe(call).await?;
+    if before.fence_reached == Some(false) {
+        return Err(behind());
+    }
+    let left = until.saturating_duration_since(Instant::now());
+    let after = ask(call, "promote", None, left).await?;
+    is_identical(&before, &after)?;
+    is_promoted(&after)?;
+    Ok(after)
 }
 
 /// What the program says of the candidate fits what the run has pinned.
@@ -109,9 +146,7 @@ fn is_pinned(said: &Said, pinned: Pinned) -> Result<(), DriverError> {
         ));
     }
     if said.fence_reached == Some(false) {
-        return Err(asked(
-            "the program says that the candidate has not reached the fence",
-        ));
+        return Err(behind());
     }
     Ok(())
 }
@@ -128,18 +163,31 @@ fn is_same(before: &Said, after: &Said, pinned: Pinned) -> Result<(), DriverErro
             "the program promoted a server of another system identifier",
         ));
     }
+    is_identical(before, after)?;
+    is_promoted(after)
+}
+
+fn is_identical(before: &Said, after: &Said) -> Result<(), DriverError> {
     if let (Some(was), Some(is)) = (&before.identity, &after.identity)
         && was != is
     {
         let text = format!("the program promoted {is}, the candidate was {was}");
         return Err(DriverError::Asked(text));
     }
+    Ok(())
+}
+
+fn is_promoted(after: &Said) -> Result<(), DriverError> {
     match after.role {
         Some(Role::Standby) => Err(asked(
             "the program says that the candidate is still a standby",
         )),
         Some(Role::Primary) | None => Ok(()),
     }
+}
+
+fn behind() -> DriverError {
+    asked("the program says that the candidate has not reached the fence")
 }
 
 fn asked(text: &str) -> DriverError {

@@ -12,6 +12,11 @@ mod postgres;
 #[cfg(test)]
 mod tests;
 
+/// The program by itself, for groups that have no database to be asked beside it.
+pub mod program {
+    pub use super::command::{Call, Said, observe, promote_unpinned};
+}
+
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;

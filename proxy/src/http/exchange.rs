@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::body::{Piece, UpBody, next_frame};
 use super::debt::Debt;
-use super::pool::{Aim, Lease, Need, Pool, Reuse, Unanswered};
+use super::pool::{Aim, Lease, Need, Pool, Reuse, Unanswered, Wish};
 use super::tunnel::{self, Closing};
 use crate::gate::Lane;
 use crate::group::Group;
@@ -230,7 +230,12 @@ async fn answer(
     };
     let mut why = String::new();
     for _ in 0..TRIES {
-        let mut lease = match pool.lease(&aim, need, reuse).await {
+        let wish = Wish {
+            need,
+            reuse,
+            writes: is_write,
+        };
+        let mut lease = match pool.lease(&aim, wish).await {
             Ok(lease) => lease,
             Err(error) => {
                 why = format!("cannot connect to region {}: {error}", aim.origin.region);

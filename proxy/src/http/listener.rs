@@ -36,13 +36,19 @@ const PREFACE_PIECE: Duration = Duration::from_millis(2);
 /// that long in the socket's queue, so that no first write is refused for being early.
 const FIRST_WORD: Duration = Duration::from_secs(1);
 
-/// Serves until the daemon stops.
-pub(super) async fn serve(front: Arc<Front>, listener: TcpListener, mut stop: Shutdown) {
+/// Serves until the listener is taken away or the daemon stops.
+pub(super) async fn serve(
+    front: Arc<Front>,
+    listener: TcpListener,
+    mut removed: Shutdown,
+    mut stop: Shutdown,
+) {
     first_word(&front).await;
     loop {
-        // Both arms may be dropped at any point: accept and stopping are cancel safe.
+        // Every arm may be dropped at any point: accept and stopping are cancel safe.
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            () = removed.stopping() => return,
             () = stop.stopping() => return,
         };
         match accepted {

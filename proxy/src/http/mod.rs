@@ -40,7 +40,7 @@ use pool::{Aim, Pool};
 use server::Pace;
 
 pub use figures::{HttpFigures, Total};
-pub use origin::BadOrigin;
+pub use origin::{BadOrigin, address};
 
 /// Why an HTTP listener cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,7 @@ impl Front {
     pub fn new(
         group: Arc<Group>,
         listener: &config::HttpListener,
+        rules: Arc<Rules>,
         regions: &[config::Region],
         tasks: Tasks,
     ) -> Result<Self, FrontError> {
@@ -120,11 +121,6 @@ impl Front {
             tasks.clone(),
             group.settings.load().login_timeout,
         ));
-        let own = group.rules.iter().find(|(at, _)| *at == listener.address);
-        let rules = match own {
-            Some((_, rules)) => Arc::clone(rules),
-            None => Arc::new(Rules::new(listener)),
-        };
         Ok(Self {
             rules,
             listener: listener.clone(),
@@ -182,26 +178,36 @@ impl Front {
     }
 }
 
-/// Closes connections of epochs that are over, until the end.
-async fn retire(front: Arc<Front>, mut stop: Shutdown) {
+/// Closes connections of epochs that are over, until the end; then whatever rests. What an exchange
+/// gives back after that is closed by the pool, so none has to be waited for.
+async fn retire(front: Arc<Front>, mut removed: Shutdown, mut stop: Shutdown) {
     let mut watch = front.group.gate.watch();
-    loop {
+    let mut is_removed = false;
+    // A listener that was taken away goes on for those that it has accepted.
+    while !is_removed || Arc::strong_count(&front) > 1 {
         front.pool.retire(front.group.gate.look(Lane::Http).epoch);
-        // Both arms may be dropped: a change that is not reported stays due, and so does the end.
+        // All arms may be dropped: a change that is not reported stays due, and so do the words.
         tokio::select! {
             () = watch.changed() => {}
+            () = removed.stopping(), if !is_removed => is_removed = true,
+            () = tokio::time::sleep(LAST), if is_removed => {}
             () = stop.stopping() => break,
         }
     }
     front.pool.close();
-    // Exchanges that end from now on find the pool without a use; it is asked once more.
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    front.pool.close();
 }
 
-/// Serves a listener until the daemon stops.
-pub async fn serve(front: Arc<Front>, socket: tokio::net::TcpListener, stop: Shutdown) {
+/// Between two looks whether a listener that was taken away has connections left.
+const LAST: Duration = Duration::from_secs(1);
+
+/// Serves a listener until it is taken away or the daemon stops.
+pub async fn serve(
+    front: Arc<Front>,
+    socket: tokio::net::TcpListener,
+    removed: Shutdown,
+    stop: Shutdown,
+) {
     let tasks = front.tasks.clone();
-    tasks.spawn(retire(Arc::clone(&front), stop.clone()));
-    listener::serve(front, socket, stop).await;
+    tasks.spawn(retire(Arc::clone(&front), removed.clone(), stop.clone()));
+    listener::serve(front, socket, removed, stop).await;
 }

@@ -39,6 +39,18 @@ pub struct BadOrigin {
     url: String,
 }
 
+/// Host and port of an origin's URL; `None` for what is no URL of one.
+pub fn address(url: &str) -> Option<(String, u16)> {
+    let uri: http::Uri = url.parse().ok()?;
+    let port = match uri.scheme_str()? {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let host = uri.host()?.trim_matches(['[', ']']).to_owned();
+    Some((host, uri.port_u16().unwrap_or(port)))
+}
+
 impl Origin {
     /// Reads a region's `http`.
     pub(super) fn new(
@@ -52,21 +64,18 @@ impl Origin {
             url: url.to_owned(),
         };
         let bad = || FrontError::Origin(bad());
-        let uri: http::Uri = url.parse().map_err(|_| bad())?;
-        let tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            Some(_) | None => return Err(bad()),
-        };
-        let host = uri.host().ok_or_else(bad)?;
+        let (host, port) = address(url).ok_or_else(bad)?;
+        let tls = url
+            .get(..6)
+            .is_some_and(|s| s.eq_ignore_ascii_case("https:"));
         let open = |version| {
             let load = || client(region, version, ca.clone());
             tls.then(load).transpose()
         };
         Ok(Self {
             region: region.to_owned(),
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            host,
+            port,
             tls_http1: open(HttpVersion::Http1)?,
             tls: open(version)?,
             version,

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::header::{HOST, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::{Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -25,6 +25,20 @@ use crate::shutdown::Tasks;
 
 /// Connections in rest per region; the rest is closed.
 const IDLE: usize = 64;
+
+/// Streams that share an HTTP/2 connection; the next one gets another. Below what servers allow, so
+/// that none waits for its turn behind those that are slow.
+const STREAMS: usize = 64;
+
+/// HTTP/2 connections kept per region and kind. Beyond them a connection carries one exchange.
+const SHARED: usize = 16;
+
+/// Bytes that a server may send on a stream before its client has taken them. All streams of a
+/// connection may be as far behind as that, and the others still flow.
+const STREAM_WINDOW: u32 = 256 << 10;
+
+/// What all streams of a connection come to together.
+const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
 
 /// How long a connection may have rested to carry a read. Servers close theirs after a while.
 const IDLE_FOR: Duration = Duration::from_secs(30);
@@ -71,6 +85,15 @@ pub(super) enum Reuse {
     Never,
 }
 
+/// What a connection is wanted for. Reads and writes share none over HTTP/2: a write whose client is
+/// slow, or whose server is, may use up what its connection has to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) need: Need,
+    pub(super) reuse: Reuse,
+    pub(super) writes: bool,
+}
+
 /// Why a request got no answer.
 #[derive(Debug)]
 pub(super) enum Unanswered {
@@ -90,6 +113,8 @@ pub(super) struct Lease {
     sender: Sender,
     key: Key,
     reused: bool,
+    /// Its share of an HTTP/2 connection, given back when it is dropped.
+    _share: Option<Arc<()>>,
 }
 
 type Key = (Epoch, String);
@@ -97,12 +122,55 @@ type Key = (Epoch, String);
 #[derive(Default)]
 struct Shelf {
     http1: Vec<(Instant, http1::SendRequest<UpBody>)>,
-    http2: Option<http2::SendRequest<UpBody>>,
+    reads: Vec<Shared>,
+    writes: Vec<Shared>,
+}
+
+/// An HTTP/2 connection and how many use it.
+struct Shared {
+    sender: http2::SendRequest<UpBody>,
+    shares: Arc<()>,
+}
+
+impl Shared {
+    fn streams(&self) -> usize {
+        Arc::strong_count(&self.shares) - 1
+    }
+}
+
+impl Shelf {
+    const fn shared(&mut self, writes: bool) -> &mut Vec<Shared> {
+        match writes {
+            true => &mut self.writes,
+            false => &mut self.reads,
+        }
+    }
+
+    /// A connection with room for one stream more. Of those that nobody uses one stays.
+    fn share(&mut self, writes: bool) -> Option<(Sender, Arc<()>)> {
+        let all = self.shared(writes);
+        let mut rests = false;
+        all.retain(|one| {
+            let idle = one.streams() == 0;
+            let kept = !one.sender.is_closed() && !(idle && rests);
+            rests |= idle && kept;
+            kept
+        });
+        let one = all.iter().find(|one| one.streams() < STREAMS)?;
+        Some((Sender::Http2(one.sender.clone()), Arc::clone(&one.shares)))
+    }
+}
+
+#[derive(Default)]
+struct Shelves {
+    kept: BTreeMap<Key, Shelf>,
+    /// Nothing is kept any more.
+    closed: bool,
 }
 
 /// See the module.
 pub(super) struct Pool {
-    shelves: Mutex<BTreeMap<Key, Shelf>>,
+    shelves: Mutex<Shelves>,
     tasks: Tasks,
     connect_within: Duration,
 }
@@ -117,14 +185,20 @@ impl Pool {
     }
 
     /// A connection for a request.
-    pub(super) async fn lease(&self, aim: &Aim, need: Need, reuse: Reuse) -> io::Result<Lease> {
+    pub(super) async fn lease(&self, aim: &Aim, wish: Wish) -> io::Result<Lease> {
+        let Wish {
+            need,
+            reuse,
+            writes,
+        } = wish;
         let speaks = aim.origin.speaks(need);
         let key = (aim.epoch, aim.origin.region.clone());
-        if let Some(sender) = self.take(&key, speaks, need, reuse) {
+        if let Some((sender, share)) = self.take(&key, speaks, wish) {
             return Ok(Lease {
                 sender,
                 key,
                 reused: true,
+                _share: share,
             });
         }
         let stream = aim.origin.connect(need, self.connect_within).await?;
@@ -135,15 +209,25 @@ impl Pool {
             None => speaks,
         };
         let sender = self.open(stream, speaks).await?;
+        let mut share = None;
         if let Sender::Http2(sender) = &sender
             && reuse != Reuse::Never
         {
-            self.shelf(&key, |shelf| shelf.http2 = Some(sender.clone()));
+            let shares = Arc::new(());
+            share = Some(Arc::clone(&shares));
+            let sender = sender.clone();
+            self.shelf(&key, |shelf| {
+                let all = shelf.shared(writes);
+                if all.len() < SHARED {
+                    all.push(Shared { sender, shares });
+                }
+            });
         }
         Ok(Lease {
             sender,
             key,
             reused: false,
+            _share: share,
         })
     }
 
@@ -168,7 +252,9 @@ impl Pool {
                 builder
                     .timer(TokioTimer::new())
                     .keep_alive_interval(ALIVE)
-                    .keep_alive_timeout(ALIVE);
+                    .keep_alive_timeout(ALIVE)
+                    .initial_stream_window_size(STREAM_WINDOW)
+                    .initial_connection_window_size(CONNECTION_WINDOW);
                 let (sender, connection) = builder.handshake(io).await.map_err(io::Error::other)?;
                 self.tasks.spawn(async move {
                     let _ = connection.await;
@@ -178,22 +264,19 @@ impl Pool {
         }
     }
 
-    fn take(&self, key: &Key, speaks: Speaks, need: Need, reuse: Reuse) -> Option<Sender> {
-        let most = match reuse {
+    fn take(&self, key: &Key, speaks: Speaks, wish: Wish) -> Option<(Sender, Option<Arc<()>>)> {
+        let most = match wish.reuse {
             Reuse::Any => IDLE_FOR,
             Reuse::Fresh => FRESH_FOR,
             Reuse::Never => return None,
         };
         let mut shelves = self.lock();
-        let shelf = shelves.get_mut(key)?;
+        let shelf = shelves.kept.get_mut(key)?;
         // Whichever there is: a server that agreed to HTTP/2 once does so again.
-        if let Some(sender) = &shelf.http2
-            && need != Need::Upgrade
+        if wish.need != Need::Upgrade
+            && let Some((sender, share)) = shelf.share(wish.writes)
         {
-            match sender.is_closed() {
-                true => shelf.http2 = None,
-                false => return Some(Sender::Http2(sender.clone())),
-            }
+            return Some((sender, Some(share)));
         }
         match speaks {
             Speaks::Http1 => {
@@ -205,7 +288,7 @@ impl Pool {
                         return None;
                     }
                     if sender.is_ready() {
-                        return Some(Sender::Http1(sender));
+                        return Some((Sender::Http1(sender), None));
                     }
                 }
                 None
@@ -236,24 +319,30 @@ impl Pool {
     pub(super) fn retire(&self, before: Epoch) {
         let retired: Vec<Shelf> = {
             let mut shelves = self.lock();
-            let kept = shelves.split_off(&(before, String::new()));
-            let retired = std::mem::replace(&mut *shelves, kept);
+            let kept = shelves.kept.split_off(&(before, String::new()));
+            let retired = std::mem::replace(&mut shelves.kept, kept);
             retired.into_values().collect()
         };
         drop(retired);
     }
 
-    /// Closes everything that rests.
+    /// Closes everything that rests, and from now on whatever comes to rest.
     pub(super) fn close(&self) {
-        let all = std::mem::take(&mut *self.lock());
+        let mut shelves = self.lock();
+        shelves.closed = true;
+        let all = std::mem::take(&mut shelves.kept);
+        drop(shelves);
         drop(all);
     }
 
     fn shelf(&self, key: &Key, put: impl FnOnce(&mut Shelf)) {
-        put(self.lock().entry(key.clone()).or_default());
+        let mut shelves = self.lock();
+        if !shelves.closed {
+            put(shelves.kept.entry(key.clone()).or_default());
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Shelf>> {
+    fn lock(&self) -> MutexGuard<'_, Shelves> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -291,6 +380,14 @@ fn for_http1(mut request: Request<UpBody>) -> Request<UpBody> {
         if let (false, Ok(host)) = (request.headers().contains_key(HOST), host) {
             request.headers_mut().insert(HOST, host);
         }
+    }
+    // hyper would leave out a body of unknown length where the method seldom has one.
+    let unknown = hyper::body::Body::size_hint(request.body())
+        .exact()
+        .is_none();
+    if unknown && !request.headers().contains_key(CONTENT_LENGTH) {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
     }
     let path = request.uri().path_and_query().cloned();
     if let Some(Ok(uri)) = path.map(|path| Uri::builder().path_and_query(path).build()) {

@@ -41,6 +41,9 @@ const AHEAD: usize = 64 << 10;
 const DRAIN: usize = 1 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
+/// How long the end of an HTTP/2 request is waited for before it is refused.
+const LAST_FRAME: Duration = Duration::from_millis(100);
+
 /// The longest Idempotency-Key that is noted.
 const KEY_BYTES: usize = 256;
 
@@ -498,8 +501,16 @@ impl Serving<'_> {
     async fn reply(&mut self, reply: Reply) -> Result<bool, Gone> {
         let Reply { head, body } = reply;
         let is_head = self.down.head().method == http::Method::HEAD;
-        if !self.down.is_http2() && !self.down.awaits_continue() {
-            self.down.drain(DRAIN, DRAIN_TIME).await;
+        match self.down.is_http2() {
+            false if !self.down.awaits_continue() => {
+                self.down.drain(DRAIN, DRAIN_TIME).await;
+            }
+            // Only its stream ends, and most clients bear that at any time. Some lose the answer when
+            // it comes before their last frame, so that one is waited for, but nothing larger.
+            true if !self.tongue.is_grpc() => {
+                self.down.drain(DRAIN, LAST_FRAME).await;
+            }
+            true | false => {}
         }
         if !self.down.is_http2() && !self.down.body_done() {
             self.down.close_after();

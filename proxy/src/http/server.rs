@@ -125,7 +125,10 @@ impl Downstream {
     /// Takes a request of an HTTP/2 connection.
     pub(super) fn of_stream(stream: H2Stream, pace: Pace) -> Self {
         let mut session = ServerSession::new_http2(stream.0);
-        let body_done = session.is_body_done();
+        let length = session.req_header().headers.get(header::CONTENT_LENGTH);
+        // A client that says that there is no body may still end its stream with a frame of its own.
+        let is_empty = length.is_some_and(|length| length.as_bytes() == b"0");
+        let body_done = session.is_body_done() && !is_empty;
         Self {
             session,
             pace,

@@ -74,6 +74,7 @@ pub(crate) async fn begin(
         permit: None,
         unproven: None,
         look,
+        turned: None,
         targets_seen,
         stock_wanted: false,
         told: Arc::default(),

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::auth::{Admitted, Denied, Peer, admit};
@@ -21,6 +20,7 @@ use super::startup::{Hello, HelloError, Startup};
 use super::{console, refuse, replication};
 use crate::group::Group;
 use crate::sessions::{Full, Key, Who};
+use crate::shutdown::Shutdown;
 use crate::tls::Stream;
 use crate::upstream::wire::set_times;
 
@@ -31,18 +31,21 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long sessions get to come to rest when the daemon stops.
 const REST: Duration = Duration::from_secs(5);
 
-/// Serves a listener until `shutdown` turns true, then lets its sessions come to rest.
+/// Serves a listener until it is taken away or the daemon stops, then lets the group's sessions come to
+/// rest. Those of a listener that was taken away go on until the daemon stops.
 pub async fn serve(
     group: Arc<Group>,
     door: Arc<Door>,
     listener: TcpListener,
-    mut shutdown: watch::Receiver<bool>,
+    mut removed: Shutdown,
+    mut stop: Shutdown,
 ) {
     loop {
-        // Both arms may be dropped at any point: accept and wait_for are cancel safe.
+        // Every arm may be dropped at any point: accept and stopping are cancel safe.
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            () = removed.stopping() => break,
+            () = stop.stopping() => break,
         };
         match accepted {
             Ok((stream, client)) => {
@@ -60,6 +63,8 @@ pub async fn serve(
         }
     }
     drop(listener);
+    drop(door);
+    stop.stopping().await;
     group.sessions.end_all();
     let until = Instant::now() + REST;
     while !group.sessions.is_empty() && Instant::now() < until {

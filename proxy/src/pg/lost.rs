@@ -14,9 +14,14 @@ use super::track::Tx;
 use crate::sessions::{SessionState, WallState};
 use crate::unknown::{UnknownWrite, now_rfc3339, outcome};
 
-/// SQLSTATEs of a FATAL after which the session lives on: the server is being stopped, has crashed,
-/// or an operator ended its backends, as a failover does.
+/// SQLSTATEs of a FATAL after which the session lives on: the server is being stopped or has crashed.
+/// Where it goes on and only this backend was ended, `kicked` finds that out.
 const SURVIVED: [&[u8]; 3] = [b"57P01", b"57P02", b"57P03"];
+
+/// The SQLSTATE of an error; empty where there is none.
+fn sqlstate(frame: &[u8]) -> &[u8] {
+    super::message::report_field(super::message::body(frame), b'C').unwrap_or_default()
+}
 
 /// A short name for a statement text, equal for equal texts. It says nothing of the values in it.
 pub(crate) fn digest(text: &[u8]) -> String {
@@ -44,6 +49,8 @@ impl Session {
         if let Some(end) = self.own_end(last_words.as_deref()) {
             return Err(end);
         }
+        let said = last_words.as_deref().unwrap_or_default();
+        let suspicion = self.suspect(sqlstate(said));
         let undecided = self.undecided();
         if undecided {
             self.record_unknown();
@@ -58,6 +65,14 @@ impl Session {
         self.drop_server();
         if self.client_gone {
             return Err(End::ClientGone);
+        }
+        if let Some(suspicion) = suspicion
+            && self.was_meant(&suspicion).await
+        {
+            return Err(match torn {
+                true => End::Server,
+                false => self.kicked(said, undecided, region.as_str()),
+            });
         }
         let report = match undecided {
             true => refuse::unknown(region.as_str()),
@@ -95,9 +110,7 @@ impl Session {
     /// A FATAL that a direct connection would have ended by as well.
     fn own_end(&mut self, last_words: Option<&[u8]>) -> Option<End> {
         let frame = last_words?;
-        let body = super::message::body(frame);
-        let sqlstate = super::message::report_field(body, b'C').unwrap_or_default();
-        if SURVIVED.contains(&sqlstate) {
+        if SURVIVED.contains(&sqlstate(frame)) {
             return None;
         }
         self.client.queue().extend_from_slice(frame);

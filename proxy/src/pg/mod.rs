@@ -27,6 +27,7 @@ mod here;
 mod hold;
 pub mod idle;
 mod kept;
+pub mod kicked;
 mod lasting;
 mod leg;
 pub mod listener;

@@ -12,6 +12,7 @@ use super::message::{body, parameter_of, report_field};
 use super::params::{Pairs, Params};
 use crate::upstream::wire::Connected;
 use crate::upstream::{Endpoint, Target};
+use tokio::time::Instant;
 
 /// Answers to what we ask ourselves are small; more than this is an offence.
 const ANSWER: usize = 1024 * 1024;
@@ -24,6 +25,8 @@ pub(crate) struct Server {
     pub(crate) secret: Vec<u8>,
     /// Last known ParameterStatus values, as the server has them.
     pub(crate) params: Arc<Pairs>,
+    /// When the login was done.
+    pub(crate) since: Instant,
 }
 
 /// What came back from a question of our own.
@@ -47,6 +50,7 @@ impl Server {
             pid: connected.pid,
             secret: connected.secret,
             params: known.share(connected.params),
+            since: Instant::now(),
         }
     }
 

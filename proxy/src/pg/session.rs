@@ -77,6 +77,8 @@ pub(crate) struct Session {
     pub(crate) unproven: Option<u64>,
     /// What the gate showed when this session last took notice.
     pub(crate) look: Look,
+    /// When that last changed.
+    pub(crate) turned: Option<Instant>,
     /// The targets' version when this session last took notice.
     pub(crate) targets_seen: u64,
     /// A candidate was named: the server is to be asked what the session has.
@@ -188,6 +190,9 @@ impl Session {
     async fn on_phase(&mut self) -> Result<(), End> {
         let before = self.look;
         self.look = self.group.gate.look(Lane::Sql);
+        if before.epoch != self.look.epoch {
+            self.turned = Some(Instant::now());
+        }
         self.eyes.policy = Policy {
             temporaries: self.eyes.policy.temporaries,
             ..self.group.settings.load().policy

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use writefence_config::NewConnections;
 
 use super::Front;
+use super::figures::Fate;
 use crate::gate::{Answer, End, Lane, Parked, Permit, Phase, Turn};
 use crate::shutdown::Shutdown;
 
@@ -26,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) enum Admitted {
     Permit(Permit),
     /// Turned away, and why. Nothing was sent anywhere.
-    Not(&'static str),
+    Not(Fate, &'static str),
 }
 
 /// Takes a connection through the gate. Nothing of the client is read before it is admitted.
@@ -38,12 +39,12 @@ pub(super) async fn admit(front: &Front, client: &TcpStream, stop: &mut Shutdown
     };
     // Behind those that leave first even a listener that refuses waits: the gate is open.
     if front.new == NewConnections::Refuse && look.phase != Phase::Open {
-        return Admitted::Not("fenced");
+        return Admitted::Not(Fate::Refused, "fenced");
     }
     let hold = gate.plan().map_or(BEHIND, |plan| plan.hold);
     match gate.park(Lane::Sql, HELD_BYTES, Instant::now() + hold) {
         Ok(parked) => wait(parked, client, stop).await,
-        Err(_) => Admitted::Not("fenced, and not held"),
+        Err(_) => Admitted::Not(Fate::Refused, "fenced, and not held"),
     }
 }
 
@@ -54,22 +55,22 @@ async fn wait(mut parked: Parked, client: &TcpStream, stop: &mut Shutdown) -> Ad
             turn = parked.turn() => turn,
             () = left(client) => {
                 parked.finish(End::Abandoned);
-                return Admitted::Not("its client left while it was held");
+                return Admitted::Not(Fate::Abandoned, "its client left while it was held");
             }
             () = stop.stopping() => {
                 parked.finish(End::Refused);
-                return Admitted::Not("the daemon stops");
+                return Admitted::Not(Fate::Refused, "the daemon stops");
             }
         };
         if turn == Turn::Expired {
             parked.finish(End::Expired);
-            return Admitted::Not("held too long");
+            return Admitted::Not(Fate::Refused, "held too long");
         }
         match parked.ask() {
             Ok(permit) => return Admitted::Permit(permit),
             Err(look) if look.phase == Phase::Fenced(Answer::Reject) => {
                 parked.finish(End::Refused);
-                return Admitted::Not("the fence was set to refuse");
+                return Admitted::Not(Fate::Refused, "the fence was set to refuse");
             }
             Err(_) => {}
         }

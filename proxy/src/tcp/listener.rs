@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::Front;
 use super::admit::{Admitted, admit};
+use super::figures::Fate;
 use super::relay::Relay;
 use crate::requests::RequestState;
 use crate::shutdown::{Shutdown, Tasks};
@@ -17,14 +18,21 @@ use crate::shutdown::{Shutdown, Tasks};
 /// neither spins nor gives up.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves a listener until the daemon stops. Connections are tasks of `tasks`.
-pub async fn serve(front: Front, listener: TcpListener, tasks: Tasks, mut stop: Shutdown) {
+/// Serves a listener until it is taken away or the daemon stops. Connections are tasks of `tasks`.
+pub async fn serve(
+    front: Front,
+    listener: TcpListener,
+    tasks: Tasks,
+    mut removed: Shutdown,
+    mut stop: Shutdown,
+) {
     let front = Arc::new(front);
     let room = Arc::new(Semaphore::new(front.connections));
     loop {
-        // Both arms may be dropped at any point: accept and the word are cancel safe.
+        // Every arm may be dropped at any point: accept and the words are cancel safe.
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            () = removed.stopping() => return,
             () = stop.stopping() => return,
         };
         let (stream, client) = match accepted {
@@ -36,6 +44,7 @@ pub async fn serve(front: Front, listener: TcpListener, tasks: Tasks, mut stop: 
             }
         };
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+            front.group.tcp.count(Fate::TurnedAway);
             tracing::debug!(%client, limit = front.connections, "a connection too many");
             continue;
         };
@@ -58,7 +67,8 @@ async fn connection(front: &Front, client: TcpStream, from: SocketAddr, mut stop
     );
     let permit = match admit(front, &client, &mut stop).await {
         Admitted::Permit(permit) => permit,
-        Admitted::Not(why) => {
+        Admitted::Not(fate, why) => {
+            front.group.tcp.count(fate);
             tracing::debug!(client = %from, service = %front.service, why, "not connected");
             return;
         }
@@ -70,11 +80,13 @@ async fn connection(front: &Front, client: TcpStream, from: SocketAddr, mut stop
     let server = match connect(front, &region).await {
         Ok(server) => server,
         Err(error) => {
+            front.group.tcp.count(Fate::Unreachable);
             // Nothing was sent, so the permit ends and the client may try again.
             tracing::info!(client = %from, service = %front.service, region, error, "not reached");
             return;
         }
     };
+    front.group.tcp.count(Fate::Relayed);
     Relay::new(front, permit, &entry, region)
         .run(client, server, stop)
         .await;

@@ -11,6 +11,7 @@
 //! does nothing. It is no proxy for TLS, and looks at no byte.
 
 mod admit;
+mod figures;
 mod listener;
 mod outcome;
 mod relay;
@@ -25,6 +26,7 @@ use writefence_config::{NewConnections, OldConnections};
 use crate::group::Group;
 use crate::upstream::Endpoint;
 
+pub use figures::{TcpFigures, Total};
 pub use listener::serve;
 
 /// One listener's settings, resolved.

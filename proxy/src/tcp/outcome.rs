@@ -1,6 +1,7 @@
 //! What is known when a connection has ended, and where that is noted.
 
 use super::Front;
+use super::figures::Fate;
 use crate::gate::Permit;
 use crate::requests::RequestGuard;
 use crate::unknown::{UnknownWrite, now_rfc3339, outcome};
@@ -49,6 +50,7 @@ pub(super) fn record(
         drop(permit);
         return;
     }
+    front.group.tcp.count(Fate::Unknown);
     let write = UnknownWrite {
         id: 0,
         at: now_rfc3339(),

@@ -33,6 +33,8 @@ struct Way {
     bytes: Box<[u8; BUFFER]>,
     from: usize,
     to: usize,
+    /// All that has gone this way.
+    moved: u64,
 }
 
 impl Way {
@@ -41,6 +43,7 @@ impl Way {
             bytes: Box::new([0; BUFFER]),
             from: 0,
             to: 0,
+            moved: 0,
         }
     }
 
@@ -66,6 +69,7 @@ impl Way {
             Ok(0) => Moved::End,
             Ok(n) => {
                 self.from += n;
+                self.moved += n as u64;
                 Moved::Some
             }
             Err(error) => Moved::of(&error),
@@ -153,6 +157,7 @@ impl<'f> Relay<'f> {
     pub(super) async fn run(mut self, client: TcpStream, server: TcpStream, stop: Shutdown) {
         let ending = self.relay(client, server, stop).await;
         let outcome = Outcome::of(ending, self.unanswered, self.shut);
+        self.front.group.tcp.moved(self.up.moved, self.down.moved);
         record(self.front, self.permit, self.entry, &self.region, outcome);
     }
 

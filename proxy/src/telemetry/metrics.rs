@@ -26,6 +26,7 @@ pub(super) fn text(figures: &[Figures]) -> prometheus::Result<String> {
         of_gate(&page, group)?;
         of_sessions(&page, group)?;
         of_http(&page, group)?;
+        of_tcp(&page, group)?;
         of_control(&page, group)?;
         of_tripwire(&page, group)?;
         for region in &group.regions {
@@ -150,6 +151,24 @@ fn of_http(page: &Page, figures: &Figures) -> prometheus::Result<()> {
         &[group],
         float(figures.http_connections),
     )
+}
+
+fn of_tcp(page: &Page, figures: &Figures) -> prometheus::Result<()> {
+    let group = ("group", figures.group.as_str());
+    for (name, help, label, n) in &figures.tcp {
+        page.counter(name, help, &[group, *label], *n)?;
+    }
+    let counts = &figures.connections;
+    for (state, n) in [
+        ("open", counts.executing),
+        ("orphaned", counts.orphaned),
+        ("held", counts.held),
+    ] {
+        let help = "TCP connections that are open upstream or wait to be, by state.";
+        let labels = [group, ("state", state)];
+        page.gauge("writefence_tcp_connections", help, &labels, float(n))?;
+    }
+    Ok(())
 }
 
 fn of_sessions(page: &Page, figures: &Figures) -> prometheus::Result<()> {
@@ -346,6 +365,7 @@ mod tests {
     use crate::http::HttpFigures;
     use crate::requests::RequestCounts;
     use crate::sessions::SessionCounts;
+    use crate::tcp::TcpFigures;
 
     fn figures(group: &str) -> Figures {
         let lane = LaneCounts {
@@ -374,6 +394,8 @@ mod tests {
             requests: RequestCounts::default(),
             http: HttpFigures::default().totals(),
             http_connections: 2,
+            connections: RequestCounts::default(),
+            tcp: TcpFigures::default().totals(),
             regions: vec![RegionFigures {
                 name: "a".to_owned(),
                 status: "healthy",
@@ -392,6 +414,9 @@ mod tests {
             "writefence_phase{group=\"main\",lane=\"sql\",phase=\"fenced\"} 1",
             "writefence_phase{group=\"main\",lane=\"sql\",phase=\"open\"} 0",
             "writefence_in_flight{group=\"other\",lane=\"sql\"} 2",
+            "writefence_tcp_connections{group=\"main\",state=\"held\"} 0",
+            "writefence_tcp_connections_total{fate=\"relayed\",group=\"main\"} 0",
+            "writefence_tcp_bytes_total{direction=\"to_server\",group=\"main\"} 0",
             "region_health_status{group=\"main\",region=\"a\",status=\"healthy\"} 1",
             "region_health_status{group=\"main\",region=\"a\",status=\"degraded\"} 0",
             "region_health_status{group=\"main\",region=\"a\",status=\"unhealthy\"} 0",

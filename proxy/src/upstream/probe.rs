@@ -129,6 +129,32 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// Of whom nothing is known but that it answers.
+    pub const fn silent(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            role: None,
+            writable: None,
+            read_only: None,
+            barrier: None,
+            system_identifier: None,
+            timeline: None,
+            received_timeline: None,
+            lsn: None,
+            insert_lsn: None,
+            flush_lsn: None,
+            receive_lsn: None,
+            replay_lsn: None,
+            replay_age: None,
+            replicas: None,
+            prepared: None,
+            unbroken_since: None,
+            next_xid: None,
+            server_version: None,
+            now: None,
+        }
+    }
+
     /// Whether new transactions are read-only by the server's own default.
     pub fn default_read_only(&self) -> Option<bool> {
         self.read_only.as_ref().map(|setting| setting.on)

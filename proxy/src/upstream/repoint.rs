@@ -57,10 +57,20 @@ impl Wanted {
 pub struct CheckedTarget {
     wanted: Wanted,
     target: Target,
-    identity: Identity,
+    identity: Option<Identity>,
 }
 
 impl CheckedTarget {
+    /// A region without a database: nothing there tells who it is, so there is nothing to compare,
+    /// and it gets no identity. Only the seam of groups without databases asks for this.
+    pub fn without_database(target: &Target) -> Self {
+        Self {
+            wanted: Wanted::First,
+            target: target.clone(),
+            identity: None,
+        }
+    }
+
     /// Compares a fresh observation of `target` with what is wanted. `history` is the history of
     /// the observed timeline, `None` when it could not be read.
     ///
@@ -103,15 +113,15 @@ impl CheckedTarget {
             Some(false) => Ok(Self {
                 wanted,
                 target: target.clone(),
-                identity,
+                identity: Some(identity),
             }),
             Some(true) => Err(Mismatch::ReadOnly),
             None => Err(Mismatch::ReadOnlyUnknown),
         }
     }
 
-    /// The identity that was found.
-    pub const fn identity(&self) -> Identity {
+    /// The identity that was found; none where there is no database.
+    pub const fn identity(&self) -> Option<Identity> {
         self.identity
     }
 
@@ -120,7 +130,7 @@ impl CheckedTarget {
         &self.target
     }
 
-    pub(super) fn into_parts(self) -> (Wanted, Target, Identity) {
+    pub(super) fn into_parts(self) -> (Wanted, Target, Option<Identity>) {
         (self.wanted, self.target, self.identity)
     }
 }

@@ -164,7 +164,10 @@ impl Targets {
         }
         let same_place =
             |other: &Target| other.region == target.region && other.endpoint == target.endpoint;
-        let unmoved = old.identity.is_none_or(|was| was.same_as(&identity));
+        let unmoved = old
+            .identity
+            .zip(identity)
+            .is_none_or(|(was, is)| was.same_as(&is));
         let candidate = self.candidate.load_full();
         let serial = match candidate
             .as_deref()
@@ -179,7 +182,7 @@ impl Targets {
         };
         let taken = candidate.is_some_and(|candidate| same_place(&candidate));
         let new = Arc::new(Target {
-            identity: Some(identity),
+            identity,
             serial,
             ..target
         });

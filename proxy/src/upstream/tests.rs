@@ -206,7 +206,7 @@ fn successor(fence: &str, loss: Loss) -> Wanted {
 fn check(seen: &Observation, history: Option<&str>, wanted: Wanted) -> Result<Identity, Mismatch> {
     let history = history.map(|text| History::parse(text).unwrap());
     let checked = CheckedTarget::check(&target("b"), seen, history.as_ref(), wanted)?;
-    Ok(checked.identity())
+    Ok(checked.identity().expect("a database has an identity"))
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub struct DaemonOptions {
     pub driver: String,
     /// The HTTP listener, if there is one.
     pub front: Option<HttpOptions>,
+    /// The whole of the group's sections in place of what is above: regions, listeners, observer. The
+    /// group is `main` and its times are as above.
+    pub group: Option<String>,
     /// TOML of each region, beside its address.
     pub region: String,
     /// TOML of the listener, beside its address.
@@ -67,6 +70,17 @@ impl HttpOptions {
 }
 
 impl DaemonOptions {
+    /// A group without a database: its regions and listeners as TOML, the first region primary.
+    #[must_use]
+    pub fn without_database(primary: &str, group: &str) -> Self {
+        Self {
+            primary: primary.to_owned(),
+            group: Some(group.to_owned()),
+            driver: String::new(),
+            ..Self::new(&[])
+        }
+    }
+
     /// A group over these clusters, the first of which is primary; times are the defaults.
     #[must_use]
     pub fn new(clusters: &[&Cluster]) -> Self {
@@ -90,6 +104,7 @@ impl DaemonOptions {
             observer: SUPERUSER.to_owned(),
             driver: "kind = \"postgres\"".to_owned(),
             front: None,
+            group: None,
             region: String::new(),
             listen: "auth = \"trust\"".to_owned(),
             extra: String::new(),
@@ -132,6 +147,13 @@ impl DaemonOptions {
             )
         });
         let front = front.unwrap_or_default();
+        let group = self.group.clone().unwrap_or_else(|| {
+            format!(
+                "{regions}\n[[group.main.listen]]\nkind = \"postgres\"\n\
+                 address = \"127.0.0.1:{port}\"\n{listen}\n\n{front}\n\
+                 [group.main.observer]\nuser = \"{observer}\"\n"
+            )
+        });
         format!(
             r#"[admin]
 socket = "{folder}/admin.sock"
@@ -140,15 +162,7 @@ state_dir = "{folder}/state"
 
 [group.main]
 primary = "{primary}"
-{regions}
-[[group.main.listen]]
-kind = "postgres"
-address = "127.0.0.1:{port}"
-{listen}
-
-{front}
-[group.main.observer]
-user = "{observer}"
+{group}
 [group.main.driver]
 {driver}
 [group.main.fence]

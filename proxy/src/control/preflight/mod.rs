@@ -8,6 +8,7 @@
 
 mod around;
 mod keys;
+mod origins;
 mod replication;
 mod rights;
 mod servers;
@@ -109,6 +110,11 @@ pub(crate) async fn findings_of(desk: &Desk, sides: &Sides) -> Vec<Finding> {
 /// What these answers amount to. Pure but for what the desk knows itself.
 pub(crate) fn of(desk: &Desk, sides: &Sides) -> Vec<Finding> {
     let mut found = Vec::new();
+    if !desk.servers.has_database() {
+        origins::look(&mut found, desk, sides);
+        around::look(&mut found, desk, sides);
+        return found;
+    }
     servers::look(&mut found, sides);
     replication::look(&mut found, sides);
     transactions::look(&mut found, desk, sides);
@@ -127,6 +133,10 @@ pub(crate) async fn for_failover(desk: &Desk, to: &Region) -> Vec<Finding> {
         &[]
     };
     let new = side(desk, to.clone(), promote).await;
+    if !desk.servers.has_database() {
+        origins::candidate(&mut found, &new);
+        return found;
+    }
     match &new.seen {
         Ok(seen) => {
             servers::candidate(&mut found, to, seen);

@@ -15,6 +15,9 @@ const NAMED: usize = 20;
 
 /// Puts what sessions said since in the place of what they had said.
 pub(crate) fn again(found: &mut Vec<Finding>, desk: &Desk) {
+    if !desk.servers.has_database() {
+        return;
+    }
     found.retain(|f| f.name != SESSIONS && f.name != SESSION_ENDS);
     found.extend(look(desk));
 }

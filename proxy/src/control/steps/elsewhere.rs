@@ -144,6 +144,9 @@ impl Course {
     }
 
     async fn by_others(&mut self, region: &Region) -> Result<crate::upstream::CheckedTarget, Stop> {
+        if !self.desk.servers.has_database() {
+            return self.named_by_operator(region).await;
+        }
         let ticket = self.ticket();
         let accepted = self.desk.group.targets.accepted();
         let Some(old) = accepted.identity else {

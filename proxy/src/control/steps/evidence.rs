@@ -37,6 +37,9 @@ const CATCH_UP_STEPS: Duration = Duration::from_secs(60);
 
 impl Course {
     pub(super) async fn evidence(&mut self) -> Found {
+        if !self.desk.servers.has_database() {
+            return self.evidence_without_database().await;
+        }
         let candidate = self.candidate()?.clone();
         if self.kind == RunKind::Steps {
             // A candidate that cannot be promoted is found before the old primary is shut.
@@ -132,7 +135,10 @@ impl Course {
     }
 
     /// Evidence by a program of the user's; why there is none, if there is such a program at all.
-    async fn by_program(&self, kind: EvidenceKind) -> Result<Result<(), Option<String>>, Stop> {
+    pub(super) async fn by_program(
+        &self,
+        kind: EvidenceKind,
+    ) -> Result<Result<(), Option<String>>, Stop> {
         let evidence = &self.settings.evidence;
         let words = match kind {
             EvidenceKind::Stopped => &evidence.stopped,
@@ -305,7 +311,10 @@ impl Course {
             self.desk.kept.store(Arc::new((self.run.clone(), kept)));
         }
         let Some(lsn) = self.facts()?.fence_lsn else {
-            let text = "the old primary could not say its last position; nothing to wait for";
+            let text = match self.desk.servers.has_database() {
+                true => "the old primary could not say its last position; nothing to wait for",
+                false => "no database, so no position to wait for",
+            };
             self.note(Step::CaughtUp, text.to_owned()).await?;
             return Ok(Vec::new());
         };

@@ -135,7 +135,7 @@ impl Course {
         self.until = budget.map(|budget| clock::now() + budget);
         self.renew_names();
         measure::before(&self.desk, &self.run, &self.from);
-        self.standing = Some(self.desk.actor.fence(order).await?);
+        self.standing = Some(self.desk.actor.fence(order, self.halt.clone()).await?);
         let named = self.desk.group.targets.set_candidate(self.to.as_ref());
         named.map_err(|e| refused(Code::WrongRegion, e.to_string()))?;
         self.desk.group.gate.wake_all();
@@ -193,7 +193,7 @@ impl Course {
         }
         match outcome {
             DrainOutcome::Drained => {
-                if self.kind == RunKind::Steps {
+                if self.kind == RunKind::Steps && self.desk.servers.has_database() {
                     self.early_lsn().await?;
                 }
                 Ok(self.left_prepared())

@@ -71,6 +71,9 @@ impl Course {
     }
 
     async fn still_barred(&self) -> Result<StillBarred, ApiError> {
+        if !self.desk.servers.has_database() {
+            return Ok(StillBarred::Stands);
+        }
         match self.facts()?.evidence.map(|evidence| evidence.kind) {
             Some(EvidenceKind::Barrier) => {}
             Some(EvidenceKind::Stopped | EvidenceKind::Stonith) => {
@@ -134,11 +137,16 @@ impl Course {
     /// The promoted server is the successor of the primary in force and has everything up to the
     /// fence; its own read-only setting is off; lost outcomes are looked up before it is written to.
     pub(super) async fn identity(&mut self) -> Found {
+        if !self.desk.servers.has_database() {
+            return self.identity_without_database().await;
+        }
         let to = self.candidate()?.clone();
         let facts = self.facts()?;
         let fence_lsn = facts.fence_lsn.as_ref().and_then(lsn_of);
         let checked = self.checked_successor(fence_lsn).await?;
-        let identity = checked.identity();
+        let identity = checked
+            .identity()
+            .ok_or_else(|| internal("a database without an identity"))?;
         // The first look counts, also after a restart: what was given out since is not the old
         // primary's.
         let next_xid = match facts.promoted.as_ref().and_then(|p| p.next_xid) {

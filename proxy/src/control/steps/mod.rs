@@ -11,6 +11,7 @@ mod evidence;
 mod fence;
 mod forward;
 mod open;
+mod origins;
 mod verify;
 
 use std::future::Future;

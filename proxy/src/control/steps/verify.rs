@@ -49,12 +49,17 @@ pub(crate) async fn verified(desk: &Desk, run: &str) -> Vec<Finding> {
     if desk.actor.is_fenced() {
         findings.push(Finding::new(Level::Block, "open", "writes are fenced"));
     }
+    if !desk.servers.has_database() {
+        findings.extend(super::origins::verified(desk).await);
+        return findings;
+    }
     let wanted = accepted.identity.map_or(Wanted::First, Wanted::Same);
     findings.push(match desk.servers.check(region, wanted, None, None).await {
         Ok(checked) => {
+            let identity = checked.identity().map(|identity| identity.to_string());
             let text = format!(
                 "{region} is the primary that was accepted: {}",
-                checked.identity()
+                identity.unwrap_or_default()
             );
             Finding::new(Level::Pass, "identity", text)
         }

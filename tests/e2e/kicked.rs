@@ -1,0 +1,198 @@
+//! A backend that is ended while its server goes on ends its client too, as without us; one that is
+//! ended because its server stops, or because writes are fenced, does not.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+use writefence_tests::eventually::{pause, until};
+use writefence_tests::postgres::skipped;
+
+use crate::orphans::slow_commits;
+use crate::outcomes::cabled;
+use crate::support::{Pair, Raw, value};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// What this client hears when its backend is ended in the midst of `sql`, up to the end of its
+/// connection.
+async fn ended(pair: &Pair, mut client: Raw, sql: &str) -> Result<String> {
+    client.send(sql).await?;
+    let backend = format!(
+        "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
+         AND query = $${sql}$$ AND (state LIKE 'idle%' OR wait_event = 'PgSleep')"
+    );
+    until("the statement", SOON, async || {
+        Ok(!pair.a.value(&backend).await?.is_empty())
+    })
+    .await?;
+    // What came so far is not of interest.
+    let mut before = [0; 4096];
+    while timeout(Duration::from_millis(50), client.0.read(&mut before))
+        .await
+        .is_ok()
+    {}
+    pair.a
+        .query(&format!("SELECT pg_terminate_backend(({backend}))"))
+        .await?;
+    let mut said = Vec::new();
+    timeout(SOON, client.0.read_to_end(&mut said))
+        .await
+        .context("the connection stays open")??;
+    Ok(said.escape_ascii().to_string())
+}
+
+#[tokio::test]
+async fn a_client_whose_backend_is_ended_hears_and_sees_what_a_direct_one_does() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    let through = pair.daemon.port();
+    for sql in [
+        "SELECT 1",
+        "BEGIN; INSERT INTO t VALUES (1)",
+        "SELECT 1 FROM t, pg_sleep(60)",
+        "SELECT pg_sleep(60)",
+    ] {
+        // The table has a row, so that the third one sleeps.
+        pair.a
+            .query("DELETE FROM t; INSERT INTO t VALUES (0)")
+            .await?;
+        let direct = ended(&pair, Raw::login(pair.a.port()).await?, sql).await?;
+        ensure!(direct.contains("C57P01"), "{direct}");
+        let ours = ended(&pair, Raw::login(through).await?, sql).await?;
+        ensure!(ours == direct, "{sql}: {ours} instead of {direct}");
+    }
+    ensure!(pair.group().await?["in_flight"]["unknown"].as_u64() == Some(0));
+    let client = pair.client().await?;
+    client.batch_execute("INSERT INTO t VALUES (1)").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_commit_in_flight_is_unknown_also_where_its_backend_was_ended_alone() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    slow_commits(&pair, 60.0).await?;
+    let mut client = Raw::login(pair.daemon.port()).await?;
+    client.send("BEGIN; INSERT INTO d VALUES (1)").await?;
+    let said = ended(&pair, client, "COMMIT").await?;
+    // The server's own words would pass for "not executed".
+    ensure!(said.contains("SFATAL") && said.contains("C08007"), "{said}");
+    let listed = pair.ctl(0, &["unknown", "list"]).await?;
+    ensure!(listed.to_string().contains("commit:"), "{listed}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dropped_database_and_a_role_without_login_end_their_clients() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    pair.a.query("CREATE DATABASE other").await?;
+    pair.a.query("CREATE ROLE one LOGIN").await?;
+    let port = pair.daemon.port();
+    let other = writefence_tests::postgres::connect(port, "postgres", "other").await?;
+    let one = writefence_tests::postgres::connect(port, "one", "postgres").await?;
+    pair.a.query("DROP DATABASE other WITH (FORCE)").await?;
+    pair.a.query("ALTER ROLE one NOLOGIN").await?;
+    pair.a
+        .query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'one'")
+        .await?;
+    for client in [&other, &one] {
+        until("the connection to end", SOON, async || {
+            Ok(client.is_closed())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_stopped_and_started_ends_no_client() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let mut pair = Pair::start(|_| ()).await?;
+    let clients = try_join_all((0..40).map(|_| pair.client())).await?;
+    for client in &clients {
+        client.batch_execute("SELECT 1").await?;
+    }
+    pair.a.stop().await?;
+    pause(Duration::from_millis(200)).await;
+    pair.a.start().await?;
+    for client in &clients {
+        until("a write to pass", SOON, async || {
+            ensure!(!client.is_closed(), "a client was ended");
+            Ok(client
+                .batch_execute("INSERT INTO t VALUES (1)")
+                .await
+                .is_ok())
+        })
+        .await?;
+    }
+    ensure!(pair.rows(&pair.a).await? == "40");
+    Ok(())
+}
+
+#[tokio::test]
+async fn while_fenced_and_right_behind_it_a_client_outlives_its_backend() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    let client = pair.client().await?;
+    client.batch_execute("SELECT 1").await?;
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+               WHERE application_name = 'test' AND pid <> pg_backend_pid()";
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+        .await?;
+    ensure!(pair.a.value(end).await? != "0");
+    until("a read to pass", SOON, async || {
+        ensure!(!client.is_closed(), "it was ended while fenced");
+        Ok(value(&client, "SELECT 42").await.is_ok_and(|v| v == "42"))
+    })
+    .await?;
+    pair.ctl(0, &["abort"]).await?;
+    client.batch_execute("INSERT INTO t VALUES (1)").await?;
+    // This may still be the barrier's work.
+    ensure!(pair.a.value(end).await? != "0");
+    until("a write to pass", SOON, async || {
+        ensure!(!client.is_closed(), "it was ended behind the fence");
+        Ok(client
+            .batch_execute("INSERT INTO t VALUES (1)")
+            .await
+            .is_ok())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn last_words_that_arrive_when_the_server_is_back_end_no_client() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let (mut pair, relay) = cabled("").await?;
+    let client = pair.client().await?;
+    client.batch_execute("SELECT 1").await?;
+    // Whoever looks then finds a server that lets everybody in.
+    relay.delay(Duration::from_secs(2));
+    pair.a.stop().await?;
+    pair.a.start().await?;
+    relay.heal();
+    pause(Duration::from_secs(2)).await;
+    until("a write to pass", SOON, async || {
+        ensure!(!client.is_closed(), "the client was ended");
+        Ok(client
+            .batch_execute("INSERT INTO t VALUES (1)")
+            .await
+            .is_ok())
+    })
+    .await
+}
