@@ -421,11 +421,9 @@ async fn a_commit_that_was_not_shipped_is_found_lost() -> Result<()> {
         last["outcome"] == "lost" && last["actor"] == "writefence",
         "{records:#?}"
     );
-    let facts = &last["facts"];
+    let (facts, xid) = (&last["facts"], write["xid"].to_string());
     ensure!(
-        facts["write"] == write["id"]
-            && facts["region"] == "a"
-            && facts["xid"] == write["xid"].to_string(),
+        facts["write"] == write["id"] && facts["region"] == "a" && facts["xid"] == xid,
         "{last} of {write}"
     );
     ensure!(last["run"].is_string() && last["epoch"].is_u64(), "{last}");
