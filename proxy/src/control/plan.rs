@@ -187,10 +187,11 @@ impl Sketch<'_> {
 
     /// What is run where there is no database.
     fn programs(&self, step: Step) -> Vec<String> {
-        let words = match step {
-            Step::Evidence => self.settings.evidence.stopped.as_ref().map(|w| w.join(" ")),
-            Step::Promote => Some(self.settings.promotes.clone()),
-            _ => None,
+        let stopped = self.settings.evidence.stopped.as_ref();
+        let words = match (step == Step::Evidence, step == Step::Promote) {
+            (true, _) => stopped.map(|words| words.join(" ")),
+            (false, true) => Some(self.settings.promotes.clone()),
+            (false, false) => None,
         };
         words
             .into_iter()
