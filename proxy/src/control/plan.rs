@@ -190,7 +190,18 @@ impl Sketch<'_> {
         let words = match step {
             Step::Evidence => self.settings.evidence.stopped.as_ref().map(|w| w.join(" ")),
             Step::Promote => Some(self.settings.promotes.clone()),
-            _ => None,
+            Step::Preflight
+            | Step::Fence
+            | Step::Drain
+            | Step::Certificate
+            | Step::CaughtUp
+            | Step::Pnr
+            | Step::Identity
+            | Step::Hooks
+            | Step::Open
+            | Step::Converge
+            | Step::Verify
+            | Step::Report => None,
         };
         words
             .into_iter()

@@ -152,7 +152,7 @@ impl Shelf {
         let mut rests = false;
         all.retain(|one| {
             let idle = one.streams() == 0;
-            let kept = !one.sender.is_closed() && !(idle && rests);
+            let kept = !(one.sender.is_closed() || idle && rests);
             rests |= idle && kept;
             kept
         });
