@@ -74,6 +74,7 @@ pub(crate) async fn begin(
         track: Track::default(),
         permit: None,
         unproven: None,
+        let_go: false,
         look,
         turned: None,
         targets_seen,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
+use super::catalog::Proof;
 use super::classify::{Eyes, Policy};
 use super::kept::{Kept, Wrap};
 use super::leg::Leg;
@@ -74,7 +75,10 @@ pub(crate) struct Session {
     pub(crate) track: Track,
     pub(crate) permit: Option<Permit>,
     /// The fence behind which the catalog has to be read before what is in flight is known to read.
-    pub(crate) unproven: Option<u64>,
+    pub(crate) unproven: Option<Proof>,
+    /// What is in flight holds no permit: it was proven to read behind a fence, or passed as a read
+    /// while held writes left.
+    pub(crate) let_go: bool,
     /// What the gate showed when this session last took notice.
     pub(crate) look: Look,
     /// When that last changed.
@@ -207,14 +211,24 @@ impl Session {
             self.stock_wanted = self.track.watched && !self.stale();
         }
         self.targets_seen = version;
-        if before.epoch != self.look.epoch && !self.wall.stands() && !self.sealed {
+        self.let_go &= !self.track.answered();
+        let turned = before.epoch != self.look.epoch && !self.stale();
+        let uncovered = !self.wall.stands() && !self.sealed;
+        if turned && uncovered {
             // What was proven of a read in flight was proven behind another fence.
             self.handle.set_wall(WallState::Down);
         }
         self.recheck();
         match self.look.phase {
-            Phase::Fenced(_) => self.on_fence(before != self.look),
+            Phase::Fenced(_) => {
+                // An opening that was slept through: too late to be counted again.
+                if turned && uncovered && self.let_go && self.permit.is_none() {
+                    self.send_cancel();
+                }
+                self.on_fence(before != self.look);
+            }
             Phase::Open => {
+                self.count_again();
                 self.grace_over = false;
                 self.timer = None;
                 self.handle.set_digest(None);
@@ -223,6 +237,22 @@ impl Session {
         self.chores().await?;
         self.log_in_ahead();
         Ok(())
+    }
+
+    /// What was let go behind a fence counts again: it was proven for that fence alone.
+    fn count_again(&mut self) {
+        // On the old primary it reads on behind the barrier.
+        let covered = self.wall.stands() || self.stale();
+        if !self.let_go || self.permit.is_some() || covered {
+            return;
+        }
+        // Else the phase has changed once more, or held writes leave first: it is looked at again.
+        if let Ok(permit) = self.group.gate.admit(Lane::Sql)
+            && permit.epoch() == self.look.epoch
+        {
+            self.hold_permit(permit);
+            self.let_go = false;
+        }
     }
 
     /// Whether groups may simply pass, from what is known now.
@@ -266,14 +296,24 @@ impl Session {
     /// so the names in it must stand for the same behind the fence as before. A transaction is let go
     /// on that is read-only by its own words, with all that it reads.
     fn prove(&mut self) {
+        self.unproven = None;
+        self.try_to_prove();
+        let waits = self.unproven.is_some() && self.permit.is_some();
+        self.handle.set_unproven(waits);
+    }
+
+    fn try_to_prove(&mut self) {
         let epoch = self.look.epoch.value();
+        if self.let_go && self.permit.is_none() {
+            return self.confirm();
+        }
+        let proof = Proof::behind_fence(epoch);
         let shelf = &self.eyes.shelf;
         let reader = self.track.reads_to_its_end() && !self.track.notifies();
         let idle = self.permit.is_some()
             && (self.track.tx == Tx::Idle || reader)
             && !self.track.copy_in
             && !self.passing;
-        self.unproven = None;
         let reads = idle && self.track.only_reads(&self.eyes);
         // Without a catalog nothing with a name in it is a read; with one it may turn out to be.
         let may_be = reads || (idle && shelf.catalog().model().is_none());
@@ -281,16 +321,41 @@ impl Session {
             return;
         }
         let nameless = Eyes::without_catalog(self.eyes.policy, "a name would need one");
-        if reads && (shelf.is_proven(epoch) || self.track.only_reads(&nameless)) {
+        if reads && (shelf.is_proven(proof) || self.track.only_reads(&nameless)) {
             self.release();
-            self.sealed |= reader;
+            self.let_go = !self.track.answered();
             // The barrier spares it: before anything else is sent, PostgreSQL refuses its writes.
-            self.handle.set_wall(WallState::Reading);
-            self.recheck();
+            self.handle.set_wall(match reader {
+                true => WallState::Reading,
+                false => WallState::LetGo,
+            });
         } else {
-            self.unproven = Some(epoch);
-            shelf.prove(epoch);
+            self.unproven = Some(proof);
+            shelf.prove(proof);
         }
+    }
+
+    /// What was let go is to be proven once more: the barrier has ended whoever could have changed
+    /// since what its names stand for.
+    fn prove_again(&mut self) {
+        let fenced = self.look.phase != Phase::Open;
+        if !fenced || !self.let_go || self.track.answered() || self.track.tx != Tx::Idle {
+            return;
+        }
+        let proof = Proof::behind_barrier(self.look.epoch.value());
+        self.unproven = Some(proof);
+        self.eyes.shelf.prove(proof);
+    }
+
+    fn confirm(&mut self) {
+        if self.track.answered() || self.track.tx != Tx::Idle {
+            return;
+        }
+        self.handle
+            .set_wall(match self.track.only_reads(&self.eyes) {
+                true => WallState::Proven,
+                false => WallState::Down,
+            });
     }
 
     fn set_timer(&mut self) {
@@ -306,9 +371,11 @@ impl Session {
         self.unproven = None;
         // An operator's word was about this work, not about what comes later.
         self.undoing = false;
-        if self.permit.take().is_some() {
+        if let Some(permit) = self.permit.take() {
+            self.handle.set_unproven(false);
             self.handle.set_permitted(false);
             self.handle.set_idle();
+            drop(permit);
         }
     }
 
@@ -323,6 +390,9 @@ impl Session {
     async fn on_asked(&mut self) -> Result<(), End> {
         if self.handle.take_give_up() && self.permit.is_some() && self.server.is_some() {
             return self.on_server_gone("it was given up").await;
+        }
+        if self.handle.take_reprove() {
+            self.prove_again();
         }
         for why in self.handle.take_quits() {
             self.on_quit(why).await?;
