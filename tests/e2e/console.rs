@@ -412,9 +412,12 @@ async fn wait_close_ends_when_the_sessions_that_reconnect_marked_are_gone() -> R
     Ok(())
 }
 
+/// A command tag, or the SQLSTATE of a refusal and what it offers.
+type Comes = Result<&'static str, (&'static str, &'static str)>;
+
 /// The commands of PgBouncer's manual ("Admin console"), as its examples have them, and what comes of
 /// each: its command tag, or the SQLSTATE of a refusal and what it offers instead.
-const MANUAL: [(&str, Result<&str, (&str, &str)>); 46] = [
+const MANUAL: [(&str, Comes); 46] = [
     ("SHOW HELP;", Ok("SHOW")),
     ("SHOW STATS;", Ok("SHOW")),
     ("SHOW STATS_TOTALS;", Ok("SHOW")),
