@@ -425,7 +425,7 @@ async fn a_commit_that_was_not_shipped_is_found_lost() -> Result<()> {
     ensure!(
         facts["write"] == write["id"]
             && facts["region"] == "a"
-            && facts["xid"] == write["xid"].to_string(),
+            && facts["xid"].as_str() == Some(&*write["xid"].to_string()),
         "{last} of {write}"
     );
     ensure!(last["run"].is_string() && last["epoch"].is_u64(), "{last}");

@@ -88,7 +88,7 @@ impl Session {
             self.virt = Virtual::Failed("BEGIN".into());
         }
         if in_transaction && owed == 0 {
-            self.untold = Some(report.clone());
+            self.untold = Some(Box::new(report.clone()));
         }
         for n in 0..owed {
             report.error(self.client.queue());

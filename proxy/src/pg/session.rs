@@ -101,12 +101,12 @@ pub(crate) struct Session {
     pub(crate) catalog_waited: Option<Epoch>,
     /// The client's transaction was lost while the client asked for nothing. A COMMIT is told so:
     /// most drivers do not look whether its answer says ROLLBACK.
-    pub(crate) untold: Option<Report>,
+    pub(crate) untold: Option<Box<Report>>,
     /// The grace of the fence in force is over.
     pub(crate) grace_over: bool,
     /// A login made ahead, or being made.
     pub(crate) ahead: Option<JoinHandle<Result<Ready, MoveError>>>,
-    pub(crate) ready: Option<Ready>,
+    pub(crate) ready: Option<Box<Ready>>,
     /// Why the login ahead was refused. It is tried again at the move, when it may succeed: the
     /// candidate may only have been behind.
     pub(crate) refused: Option<String>,
@@ -137,11 +137,15 @@ pub(crate) struct Session {
 
 impl Session {
     /// Runs the session until it is over, and tells the client how where it has to be told.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         let end = loop {
-            let turn = poll_fn(|cx| self.poll_relay(cx)).await;
-            // Boxed: what a turn needs while it lasts would otherwise be kept by every session in rest.
-            if let Err(end) = Box::pin(self.take(turn)).await {
+            // Boxed, and the turn gone before it is waited for: what a turn needs while it lasts would
+            // otherwise be kept by every session in rest.
+            let taken = {
+                let turn = poll_fn(|cx| self.poll_relay(cx)).await;
+                Box::pin(self.take(turn))
+            };
+            if let Err(end) = taken.await {
                 break end;
             }
         };
@@ -441,7 +445,7 @@ impl Session {
             Ok(ready) => {
                 let told = Some((ready.server.target.region.clone(), ready.server.pid));
                 self.handle.set_ahead(told, ready.server.target.serial);
-                self.ready = Some(ready);
+                self.ready = Some(Box::new(ready));
                 self.refused = None;
             }
             Err(e) => {
@@ -453,7 +457,7 @@ impl Session {
         self.tell_moves();
     }
 
-    async fn finish(mut self, end: End) {
+    async fn finish(mut self: Box<Self>, end: End) {
         if let End::Told(report) = &end
             && !self.client_gone
             && self.server_rest == 0
@@ -477,5 +481,17 @@ impl Session {
                 .logins
                 .closed(server.target.region.as_str(), server.pid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Session;
+
+    /// Thousands are in rest at a time: what is seldom there is boxed.
+    #[test]
+    fn a_session_is_small() {
+        let size = size_of::<Session>();
+        assert!(size <= 2048, "{size} bytes");
     }
 }
