@@ -26,8 +26,8 @@ const SYSTEM: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 /// From its start to its first answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// More than the load's clients, so that none waits for a server connection.
-const POOL: u32 = 64;
+/// More than any load's clients, so that none waits for a server connection.
+const POOL: u32 = 6_000;
 
 /// One way to the server.
 #[derive(Debug)]
@@ -67,7 +67,9 @@ impl Contender {
     /// # Errors
     /// It does not start, or does not open.
     pub async fn writefence(cluster: &Cluster) -> Result<Self> {
-        let daemon = Daemon::start(DaemonOptions::new(&[cluster])).await?;
+        let mut options = DaemonOptions::new(&[cluster]);
+        options.extra = format!("[limits]\nsessions = {POOL}\n");
+        let daemon = Daemon::start(options).await?;
         daemon.wait_open().await?;
         Ok(Self {
             name: "writefence",

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 use tokio_postgres::{Client, SimpleQueryMessage};
 use writefence_tests::eventually::until;
 use writefence_tests::postgres::{self, Programs, skipped};
+use writefence_tests::script::Talk;
 
-use crate::support::{Pair, sqlstate, value};
+use crate::support::{Pair, sqlstate, startup_of, value};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -408,5 +409,94 @@ async fn wait_close_ends_when_the_sessions_that_reconnect_marked_are_gone() -> R
     let _later = pair.client().await?;
     drop(client);
     waiting.await??;
+    Ok(())
+}
+
+/// A command tag, or the SQLSTATE of a refusal and what it offers.
+type Comes = Result<&'static str, (&'static str, &'static str)>;
+
+/// The commands of PgBouncer's manual ("Admin console"), as its examples have them, and what comes of
+/// each: its command tag, or the SQLSTATE of a refusal and what it offers instead.
+const MANUAL: [(&str, Comes); 46] = [
+    ("SHOW HELP;", Ok("SHOW")),
+    ("SHOW STATS;", Ok("SHOW")),
+    ("SHOW STATS_TOTALS;", Ok("SHOW")),
+    ("SHOW STATS_AVERAGES;", Ok("SHOW")),
+    ("SHOW TOTALS;", Ok("SHOW")),
+    ("SHOW SERVERS;", Ok("SHOW")),
+    ("SHOW CLIENTS;", Ok("SHOW")),
+    ("SHOW POOLS;", Ok("SHOW")),
+    ("SHOW PEER_POOLS;", Ok("SHOW")),
+    ("SHOW LISTS;", Ok("SHOW")),
+    ("SHOW USERS;", Ok("SHOW")),
+    ("SHOW DATABASES;", Ok("SHOW")),
+    ("SHOW PEERS;", Ok("SHOW")),
+    ("SHOW CONFIG;", Ok("SHOW")),
+    ("SHOW DNS_HOSTS;", Ok("SHOW")),
+    ("SHOW DNS_ZONES;", Ok("SHOW")),
+    ("SHOW VERSION;", Ok("SHOW")),
+    ("SHOW STATE;", Ok("SHOW")),
+    ("SHOW FDS;", Err(("0A000", "SHOW CLIENTS"))),
+    ("SHOW MEM;", Err(("0A000", "SHOW CLIENTS"))),
+    ("SHOW SOCKETS;", Err(("0A000", "SHOW CLIENTS"))),
+    ("SHOW ACTIVE_SOCKETS;", Err(("0A000", "SHOW CLIENTS"))),
+    ("SET log_connections = 1;", Err(("0A000", "RELOAD"))),
+    ("SET server_check_query TO 2;", Err(("0A000", "RELOAD"))),
+    ("DISABLE postgres;", Err(("0A000", "PAUSE"))),
+    ("ENABLE postgres;", Err(("0A000", "PAUSE"))),
+    ("SUSPEND;", Err(("0A000", "PAUSE"))),
+    ("SHUTDOWN;", Err(("0A000", "stop the service"))),
+    (
+        "SHUTDOWN WAIT_FOR_SERVERS;",
+        Err(("0A000", "stop the service")),
+    ),
+    (
+        "SHUTDOWN WAIT_FOR_CLIENTS;",
+        Err(("0A000", "stop the service")),
+    ),
+    ("KILL_CLIENT 999999;", Err(("22023", "not found"))),
+    ("RELOAD;", Ok("RELOAD")),
+    // It is not paused.
+    ("RESUME;", Err(("55000", "not paused"))),
+    ("PAUSE;", Ok("PAUSE")),
+    ("PAUSE;", Err(("55000", "already suspended/paused"))),
+    ("RESUME;", Ok("RESUME")),
+    ("PAUSE postgres;", Ok("PAUSE")),
+    ("SHOW DATABASES;", Ok("SHOW")),
+    ("RESUME postgres;", Ok("RESUME")),
+    ("WAIT_CLOSE;", Ok("WAIT_CLOSE")),
+    ("WAIT_CLOSE postgres;", Ok("WAIT_CLOSE")),
+    ("RECONNECT other;", Ok("RECONNECT")),
+    ("RECONNECT;", Ok("RECONNECT")),
+    ("KILL postgres;", Ok("KILL")),
+    ("RESUME postgres;", Ok("RESUME")),
+    ("KILL;", Ok("KILL")),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_command_of_pgbouncers_manual_works_or_names_what_is_offered_instead() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = pair().await?;
+    let client = pair.client().await?;
+    client.batch_execute("SELECT 1").await?;
+    let mut talk = Talk::start(pair.daemon.port(), &startup_of("ops", "pgbouncer")).await?;
+    for (command, expected) in MANUAL {
+        let told = talk.query(command).await?.join("\n");
+        match expected {
+            Ok(tag) => ensure!(
+                told.contains(&format!("C {tag}\\x00")) && !told.contains("SERROR"),
+                "{command}: {told}"
+            ),
+            Err((sqlstate, offered)) => ensure!(
+                told.contains(&format!("C{sqlstate}")) && told.contains(offered),
+                "{command}: {told}"
+            ),
+        }
+    }
+    until("the session to end", SOON, async || Ok(client.is_closed())).await?;
+    ensure!(talk.query("RESUME;").await?.join("").contains("C RESUME"));
+    pair.client().await?.batch_execute("SELECT 1").await?;
     Ok(())
 }

@@ -233,6 +233,31 @@ async fn a_login_that_is_passed_through_works_and_its_session_ends_with_the_move
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_bound_to_a_certificate_is_not_passed_through_and_says_what_to_do() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let through = |pki: &Pki, _: &str, options: &mut DaemonOptions| {
+        options.listen = format!("auth = \"passthrough\"\n{}", Secure::front(pki));
+        Ok(())
+    };
+    let world = Secure::start(through).await?;
+    // libpq binds where it can; that it could not because of us, the server would take for an attack.
+    let said = world.refusal("sslmode=verify-full").await?;
+    ensure!(
+        said.contains("auth = \"scram\"") && said.contains("channel_binding=disable"),
+        "{said}"
+    );
+    let said = world
+        .refusal("sslmode=verify-full channel_binding=require")
+        .await?;
+    ensure!(said.contains("channel binding"), "{said}");
+    let with = "sslmode=verify-full channel_binding=disable";
+    ensure!(world.answer(with, "SELECT current_user").await? == "app");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_of_a_listener_keep_users_and_databases_out() -> Result<()> {
     if skipped() {
         return Ok(());

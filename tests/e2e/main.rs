@@ -39,6 +39,7 @@ mod loss;
 mod mixed;
 mod moments;
 mod moves;
+mod names;
 mod origins;
 mod orphans;
 mod outcomes;

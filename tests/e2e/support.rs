@@ -140,11 +140,16 @@ impl Raw {
 
 /// A startup packet.
 pub(crate) fn startup() -> Vec<u8> {
-    let body = b"\0\x03\0\0user\0postgres\0database\0postgres\0\0";
+    startup_of("postgres", "postgres")
+}
+
+/// A startup packet of this user for this database.
+pub(crate) fn startup_of(user: &str, database: &str) -> Vec<u8> {
+    let body = format!("\0\x03\0\0user\0{user}\0database\0{database}\0\0");
     let mut out = u32::try_from(body.len() + 4)
         .unwrap_or(0)
         .to_be_bytes()
         .to_vec();
-    out.extend_from_slice(body);
+    out.extend_from_slice(body.as_bytes());
     out
 }

@@ -105,4 +105,16 @@ impl Desk {
         let (sessions, region) = (Arc::clone(&self.group.sessions), region.clone());
         Arc::new(move || sessions.backends(&region))
     }
+
+    /// As `own`, with those as walled that were let go on reading and are to be proven once more.
+    pub(crate) fn own_let_go(&self, region: &Region) -> Own {
+        let own = self.own(region);
+        Arc::new(move || {
+            let mut all = own();
+            for backend in &mut all {
+                backend.walled |= backend.let_go;
+            }
+            all
+        })
+    }
 }

@@ -246,6 +246,10 @@ pub(super) fn concerning(seen: Vec<Seen>, observers: &[i32], own: &[OwnBackend])
             seen.foreign.xid?;
             seen.client = false;
         }
+        // It was read-only from its start, and puts itself under the wall before it serves anybody.
+        if seen.newcomer && own.iter().any(|backend| backend.pid == pid) {
+            seen.foreign.xid?;
+        }
         Some(seen)
     };
     seen.into_iter().filter_map(sort).collect()

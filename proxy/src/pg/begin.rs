@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::auth::Admitted;
@@ -35,7 +36,7 @@ pub(crate) async fn begin(
     handle: SessionGuard,
     startup: Startup,
     admitted: Admitted,
-) -> Option<Session> {
+) -> Option<Box<Session>> {
     let watch = group.gate.watch();
     let look = group.gate.look(Lane::Sql);
     let targets_seen = group.targets.version();
@@ -51,8 +52,8 @@ pub(crate) async fn begin(
     let through = passed_through.then_some(&mut stream);
     let first = first_login(&group, &who, through).await;
     let mut client = Leg::new(stream);
-    let server = match first {
-        Ok(server) => server,
+    let (server, notices) = match first {
+        Ok(first) => first,
         Err(refusal) => {
             client.queue().extend_from_slice(&refusal);
             let _ = tokio::time::timeout(std::time::Duration::from_secs(1), client.flush()).await;
@@ -65,7 +66,7 @@ pub(crate) async fn begin(
         policy: group.settings.load().policy,
         shelf: group.catalogs.shelf(handle.database()),
     };
-    let mut session = Session {
+    let mut session = Box::new(Session {
         handle,
         watch,
         client,
@@ -73,6 +74,7 @@ pub(crate) async fn begin(
         track: Track::default(),
         permit: None,
         unproven: None,
+        let_go: false,
         look,
         turned: None,
         targets_seen,
@@ -108,8 +110,8 @@ pub(crate) async fn begin(
         passed_through,
         eyes,
         group,
-    };
-    session.greet(&startup, &server);
+    });
+    session.greet(&startup, &server, &notices);
     session.track.reported = server.reading();
     session.server = Some(server);
     session.recheck();
@@ -118,12 +120,12 @@ pub(crate) async fn begin(
 }
 
 /// Logs in on the accepted target; while fenced on the candidate where the target is gone.
-/// The error is what the client is to be told, framed.
+/// With it the notices that came meanwhile; the error is what the client is to be told, framed.
 async fn first_login(
     group: &Arc<Group>,
     who: &Who,
     mut through: Option<&mut Stream>,
-) -> Result<Server, Vec<u8>> {
+) -> Result<(Server, Vec<Bytes>), Vec<u8>> {
     let started = Instant::now();
     let settings = group.settings.load_full();
     loop {
@@ -138,9 +140,10 @@ async fn first_login(
                 None => login(&target.endpoint, &as_whom).await,
             };
             match made {
-                Ok(connected) => {
+                Ok(mut connected) => {
                     group.logins.opened(target.region.as_str(), connected.pid);
-                    return Ok(Server::new(connected, target, &group.params));
+                    let notices = std::mem::take(&mut connected.notices);
+                    return Ok((Server::new(connected, target, &group.params), notices));
                 }
                 Err(e) => last = Some((target, e)),
             }
@@ -197,7 +200,7 @@ pub(super) fn unreached(target: &Target, waited: std::time::Duration, e: &LoginE
 
 impl Session {
     /// Tells the client that it is logged in, and what the server said of itself.
-    fn greet(&mut self, startup: &Startup, server: &Server) {
+    fn greet(&mut self, startup: &Startup, server: &Server, notices: &[Bytes]) {
         if let Ok(pid) = u32::try_from(server.pid) {
             self.handle.set_named(pid);
         }
@@ -208,6 +211,9 @@ impl Session {
         let own_wish = startup.params.iter().any(asks);
         let out = self.client.queue();
         put(out, b'R', &[&0i32.to_be_bytes()]);
+        for notice in notices {
+            put(out, b'N', &[notice]);
+        }
         for (name, value) in server.params.iter() {
             // While fenced the server's own value may be ours (the barrier's); who reads either
             // variable wants to know whether this is the primary, and through us it is.

@@ -16,6 +16,7 @@ use super::begin::begin;
 use super::door::Door;
 use super::message::Report;
 use super::negotiate::{Line, hello};
+use super::session::Session;
 use super::startup::{Hello, HelloError, Startup};
 use super::{console, refuse, replication};
 use crate::group::Group;
@@ -72,7 +73,22 @@ pub async fn serve(
     }
 }
 
+/// Serves a client from its first byte on. A session in rest keeps none of what its beginning needed,
+/// so that is a future of its own.
 async fn connection(group: Arc<Group>, door: Arc<Door>, stream: TcpStream, client: SocketAddr) {
+    let beginning = Box::pin(opened(group, door, stream, client));
+    if let Some(session) = beginning.await {
+        session.run().await;
+    }
+}
+
+/// Finds out what a client wants, and makes a session if it is one; all else is served here.
+async fn opened(
+    group: Arc<Group>,
+    door: Arc<Door>,
+    stream: TcpStream,
+    client: SocketAddr,
+) -> Option<Box<Session>> {
     let settings = group.settings.load_full();
     // A socket that takes no options is broken, which the first read tells.
     let _ = set_times(&stream, &settings.tcp);
@@ -83,7 +99,9 @@ async fn connection(group: Arc<Group>, door: Arc<Door>, stream: TcpStream, clien
         end_point: None,
     };
     match Box::pin(hello(&mut line, &door, within)).await {
-        Ok(Hello::Session(startup)) => session(group, door, line, client, startup).await,
+        Ok(Hello::Session(startup)) => {
+            return session(group, door, line, client, startup).await;
+        }
         Ok(Hello::Cancel { id, secret }) => {
             // PostgreSQL closes a cancel connection without an answer, whatever the key.
             group.sessions.cancel(id, &secret);
@@ -107,6 +125,7 @@ async fn connection(group: Arc<Group>, door: Arc<Door>, stream: TcpStream, clien
             }
         }
     }
+    None
 }
 
 async fn session(
@@ -115,44 +134,45 @@ async fn session(
     line: Line,
     client: SocketAddr,
     startup: Startup,
-) {
+) -> Option<Box<Session>> {
     let Line {
         stream: Some(mut stream),
         end_point,
     } = line
     else {
-        return;
+        return None;
     };
     let who = who(&startup, client);
     let console = console::is_meant(&group.settings.load().console, &who.database);
     // Counted before anybody is asked for a password, and a second time where it is added.
     let sessions = group.settings.load().sessions;
     if !console && group.sessions.len() + group.sessions.replicating() >= sessions.all {
-        return refuse_full(&group, &mut stream, Full::All(sessions.all), &who).await;
+        refuse_full(&group, &mut stream, Full::All(sessions.all), &who).await;
+        return None;
     }
-    // Boxed one by one: a session in rest keeps none of what its beginning needed.
     let asking = admitted(&group, &door, &mut stream, end_point, client, &startup);
-    let Some(admitted) = Box::pin(asking).await else {
-        return;
-    };
+    let admitted = Box::pin(asking).await?;
     if console {
         let known = !admitted.passed_through;
         let serving = console::serve(group, stream, who, startup.spoken(), known);
-        return Box::pin(serving).await;
+        Box::pin(serving).await;
+        return None;
     }
     if let Some(kind) = replication::kind(&startup) {
         let serving = replication::serve(group, stream, who, kind, startup, admitted);
-        return Box::pin(serving).await;
+        Box::pin(serving).await;
+        return None;
     }
     let key = Key::new(startup.spoken());
     match group.sessions.enter(who.clone(), key, sessions) {
         Ok(handle) => {
             let beginning = begin(group, stream, handle, startup, admitted);
-            if let Some(session) = Box::pin(beginning).await {
-                Box::pin(session.run()).await;
-            }
+            Box::pin(beginning).await
         }
-        Err(full) => refuse_full(&group, &mut stream, full, &who).await,
+        Err(full) => {
+            refuse_full(&group, &mut stream, full, &who).await;
+            None
+        }
     }
 }
 

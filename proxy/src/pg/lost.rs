@@ -88,7 +88,7 @@ impl Session {
             self.virt = Virtual::Failed("BEGIN".into());
         }
         if in_transaction && owed == 0 {
-            self.untold = Some(report.clone());
+            self.untold = Some(Box::new(report.clone()));
         }
         for n in 0..owed {
             report.error(self.client.queue());
@@ -140,6 +140,7 @@ impl Session {
             return;
         };
         self.undoing = false;
+        self.handle.set_unproven(false);
         self.handle.set_permitted(false);
         let words = self.track.in_flight().next().map(|g| g.words().to_vec());
         let (region, pid) = match &self.server {
@@ -183,6 +184,7 @@ impl Session {
         }
         self.handle.set_backend(None);
         self.handle.set_wall(WallState::Down);
+        self.let_go = false;
         self.track.server_lost();
         self.track.tx = Tx::Idle;
         self.wall.gone();

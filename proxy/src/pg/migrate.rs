@@ -179,7 +179,7 @@ impl Session {
             match tokio::time::timeout(soon, ahead).await {
                 Ok(Ok(Ok(ready))) => {
                     self.drop_ready();
-                    self.ready = Some(ready);
+                    self.ready = Some(Box::new(ready));
                 }
                 Ok(_) => {}
                 Err(_) => abort.abort(),
@@ -188,7 +188,7 @@ impl Session {
         if self.ready_to_move()
             && let Some(ready) = self.ready.take()
         {
-            return Ok(ready);
+            return Ok(*ready);
         }
         self.drop_ready();
         let (group, who) = (Arc::clone(&self.group), Arc::clone(&self.who));
@@ -297,11 +297,11 @@ impl Session {
             if let Some(ahead) = self.ahead.take()
                 && let Ok(Ok(ready)) = ahead.await
             {
-                self.ready = Some(ready);
+                self.ready = Some(Box::new(ready));
             }
         }
         let made = match self.ready.take() {
-            Some(ready) => Ok(ready),
+            Some(ready) => Ok(*ready),
             None => {
                 let (group, who) = (Arc::clone(&self.group), Arc::clone(&self.who));
                 prepare(group, Arc::clone(&accepted), who, self.state(), false).await

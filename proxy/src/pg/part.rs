@@ -138,6 +138,7 @@ impl Session {
         } else if after.chained {
             self.sealed = false;
         }
+        self.let_go &= !self.track.answered();
         if self.track.quiescent() {
             if std::mem::take(&mut self.track.changed_catalog) {
                 self.eyes.shelf.changed();

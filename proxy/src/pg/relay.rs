@@ -111,7 +111,7 @@ impl Session {
         }
         if self
             .unproven
-            .is_some_and(|epoch| self.eyes.shelf.is_proven(epoch))
+            .is_some_and(|proof| self.eyes.shelf.is_proven(proof))
         {
             return Some(Turn::Proven);
         }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
+use super::catalog::Proof;
 use super::classify::{Eyes, Policy};
 use super::kept::{Kept, Wrap};
 use super::leg::Leg;
@@ -74,7 +75,10 @@ pub(crate) struct Session {
     pub(crate) track: Track,
     pub(crate) permit: Option<Permit>,
     /// The fence behind which the catalog has to be read before what is in flight is known to read.
-    pub(crate) unproven: Option<u64>,
+    pub(crate) unproven: Option<Proof>,
+    /// What is in flight holds no permit: it was proven to read behind a fence, or passed as a read
+    /// while held writes left.
+    pub(crate) let_go: bool,
     /// What the gate showed when this session last took notice.
     pub(crate) look: Look,
     /// When that last changed.
@@ -97,12 +101,12 @@ pub(crate) struct Session {
     pub(crate) catalog_waited: Option<Epoch>,
     /// The client's transaction was lost while the client asked for nothing. A COMMIT is told so:
     /// most drivers do not look whether its answer says ROLLBACK.
-    pub(crate) untold: Option<Report>,
+    pub(crate) untold: Option<Box<Report>>,
     /// The grace of the fence in force is over.
     pub(crate) grace_over: bool,
     /// A login made ahead, or being made.
     pub(crate) ahead: Option<JoinHandle<Result<Ready, MoveError>>>,
-    pub(crate) ready: Option<Ready>,
+    pub(crate) ready: Option<Box<Ready>>,
     /// Why the login ahead was refused. It is tried again at the move, when it may succeed: the
     /// candidate may only have been behind.
     pub(crate) refused: Option<String>,
@@ -133,11 +137,15 @@ pub(crate) struct Session {
 
 impl Session {
     /// Runs the session until it is over, and tells the client how where it has to be told.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         let end = loop {
-            let turn = poll_fn(|cx| self.poll_relay(cx)).await;
-            // Boxed: what a turn needs while it lasts would otherwise be kept by every session in rest.
-            if let Err(end) = Box::pin(self.take(turn)).await {
+            // Boxed, and the turn gone before it is waited for: what a turn needs while it lasts would
+            // otherwise be kept by every session in rest.
+            let taken = {
+                let turn = poll_fn(|cx| self.poll_relay(cx)).await;
+                Box::pin(self.take(turn))
+            };
+            if let Err(end) = taken.await {
                 break end;
             }
         };
@@ -203,14 +211,24 @@ impl Session {
             self.stock_wanted = self.track.watched && !self.stale();
         }
         self.targets_seen = version;
-        if before.epoch != self.look.epoch && !self.wall.stands() && !self.sealed {
+        self.let_go &= !self.track.answered();
+        let turned = before.epoch != self.look.epoch && !self.stale();
+        let uncovered = !self.wall.stands() && !self.sealed;
+        if turned && uncovered {
             // What was proven of a read in flight was proven behind another fence.
             self.handle.set_wall(WallState::Down);
         }
         self.recheck();
         match self.look.phase {
-            Phase::Fenced(_) => self.on_fence(before != self.look),
+            Phase::Fenced(_) => {
+                // An opening that was slept through: too late to be counted again.
+                if turned && uncovered && self.let_go && self.permit.is_none() {
+                    self.send_cancel();
+                }
+                self.on_fence(before != self.look);
+            }
             Phase::Open => {
+                self.count_again();
                 self.grace_over = false;
                 self.timer = None;
                 self.handle.set_digest(None);
@@ -219,6 +237,22 @@ impl Session {
         self.chores().await?;
         self.log_in_ahead();
         Ok(())
+    }
+
+    /// What was let go behind a fence counts again: it was proven for that fence alone.
+    fn count_again(&mut self) {
+        // On the old primary it reads on behind the barrier.
+        let covered = self.wall.stands() || self.stale();
+        if !self.let_go || self.permit.is_some() || covered {
+            return;
+        }
+        // Else the phase has changed once more, or held writes leave first: it is looked at again.
+        if let Ok(permit) = self.group.gate.admit(Lane::Sql)
+            && permit.epoch() == self.look.epoch
+        {
+            self.hold_permit(permit);
+            self.let_go = false;
+        }
     }
 
     /// Whether groups may simply pass, from what is known now.
@@ -262,14 +296,24 @@ impl Session {
     /// so the names in it must stand for the same behind the fence as before. A transaction is let go
     /// on that is read-only by its own words, with all that it reads.
     fn prove(&mut self) {
+        self.unproven = None;
+        self.try_to_prove();
+        let waits = self.unproven.is_some() && self.permit.is_some();
+        self.handle.set_unproven(waits);
+    }
+
+    fn try_to_prove(&mut self) {
         let epoch = self.look.epoch.value();
+        if self.let_go && self.permit.is_none() {
+            return self.confirm();
+        }
+        let proof = Proof::behind_fence(epoch);
         let shelf = &self.eyes.shelf;
         let reader = self.track.reads_to_its_end() && !self.track.notifies();
         let idle = self.permit.is_some()
             && (self.track.tx == Tx::Idle || reader)
             && !self.track.copy_in
             && !self.passing;
-        self.unproven = None;
         let reads = idle && self.track.only_reads(&self.eyes);
         // Without a catalog nothing with a name in it is a read; with one it may turn out to be.
         let may_be = reads || (idle && shelf.catalog().model().is_none());
@@ -277,16 +321,41 @@ impl Session {
             return;
         }
         let nameless = Eyes::without_catalog(self.eyes.policy, "a name would need one");
-        if reads && (shelf.is_proven(epoch) || self.track.only_reads(&nameless)) {
+        if reads && (shelf.is_proven(proof) || self.track.only_reads(&nameless)) {
             self.release();
-            self.sealed |= reader;
+            self.let_go = !self.track.answered();
             // The barrier spares it: before anything else is sent, PostgreSQL refuses its writes.
-            self.handle.set_wall(WallState::Reading);
-            self.recheck();
+            self.handle.set_wall(match reader {
+                true => WallState::Reading,
+                false => WallState::LetGo,
+            });
         } else {
-            self.unproven = Some(epoch);
-            shelf.prove(epoch);
+            self.unproven = Some(proof);
+            shelf.prove(proof);
         }
+    }
+
+    /// What was let go is to be proven once more: the barrier has ended whoever could have changed
+    /// since what its names stand for.
+    fn prove_again(&mut self) {
+        let fenced = self.look.phase != Phase::Open;
+        if !fenced || !self.let_go || self.track.answered() || self.track.tx != Tx::Idle {
+            return;
+        }
+        let proof = Proof::behind_barrier(self.look.epoch.value());
+        self.unproven = Some(proof);
+        self.eyes.shelf.prove(proof);
+    }
+
+    fn confirm(&mut self) {
+        if self.track.answered() || self.track.tx != Tx::Idle {
+            return;
+        }
+        self.handle
+            .set_wall(match self.track.only_reads(&self.eyes) {
+                true => WallState::Proven,
+                false => WallState::Down,
+            });
     }
 
     fn set_timer(&mut self) {
@@ -302,9 +371,11 @@ impl Session {
         self.unproven = None;
         // An operator's word was about this work, not about what comes later.
         self.undoing = false;
-        if self.permit.take().is_some() {
+        if let Some(permit) = self.permit.take() {
+            self.handle.set_unproven(false);
             self.handle.set_permitted(false);
             self.handle.set_idle();
+            drop(permit);
         }
     }
 
@@ -319,6 +390,9 @@ impl Session {
     async fn on_asked(&mut self) -> Result<(), End> {
         if self.handle.take_give_up() && self.permit.is_some() && self.server.is_some() {
             return self.on_server_gone("it was given up").await;
+        }
+        if self.handle.take_reprove() {
+            self.prove_again();
         }
         for why in self.handle.take_quits() {
             self.on_quit(why).await?;
@@ -371,7 +445,7 @@ impl Session {
             Ok(ready) => {
                 let told = Some((ready.server.target.region.clone(), ready.server.pid));
                 self.handle.set_ahead(told, ready.server.target.serial);
-                self.ready = Some(ready);
+                self.ready = Some(Box::new(ready));
                 self.refused = None;
             }
             Err(e) => {
@@ -383,7 +457,7 @@ impl Session {
         self.tell_moves();
     }
 
-    async fn finish(mut self, end: End) {
+    async fn finish(mut self: Box<Self>, end: End) {
         if let End::Told(report) = &end
             && !self.client_gone
             && self.server_rest == 0
@@ -407,5 +481,17 @@ impl Session {
                 .logins
                 .closed(server.target.region.as_str(), server.pid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Session;
+
+    /// Thousands are in rest at a time: what is seldom there is boxed.
+    #[test]
+    fn a_session_is_small() {
+        let size = size_of::<Session>();
+        assert!(size <= 2048, "{size} bytes");
     }
 }

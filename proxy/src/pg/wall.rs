@@ -90,8 +90,9 @@ impl Session {
             Tx::Idle if self.stale() => self.ready_to_move() || self.pinned(),
             Tx::Idle => !self.look.releasing && (self.wall.up || self.sealed),
             Tx::Open => {
+                let due = self.grace_over || self.fresh() || self.track.reads_to_its_end();
                 (self.sealed && self.kept.after.reseal)
-                    || (fenced && !self.sealed && (self.grace_over || self.fresh()))
+                    || ((fenced || self.stale()) && !self.sealed && due)
             }
             Tx::Failed => false,
         }
@@ -234,6 +235,9 @@ impl Session {
             .is_some_and(|on| on.as_deref() == Some("on"));
         if self.track.tx == Tx::Open && !shut {
             self.fail_transaction().await?;
+        }
+        if self.server.is_some() {
+            self.handle.set_wall(WallState::Reading);
         }
         self.release();
         self.recheck();

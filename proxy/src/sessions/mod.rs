@@ -84,9 +84,13 @@ pub enum WallState {
     Down = 0,
     /// Wall two: its server refuses the writes of every transaction that begins.
     Standing = 1,
-    /// A read that was under way when the fence fell: a transaction that the server keeps read-only,
-    /// or a statement proven to read. Before anything else is sent, wall two stands.
+    /// A transaction that the server keeps read-only, begun before the fence fell.
     Reading = 2,
+    /// A statement that was under way when it fell and was proven to read, alone and not behind the
+    /// barrier yet. Before anything else is sent, wall two stands.
+    LetGo = 3,
+    /// The same, and proven once more behind the barrier.
+    Proven = 4,
 }
 
 /// One of our own logins upstream, as the barrier has to know it.
@@ -98,6 +102,8 @@ pub struct OwnBackend {
     pub walled: bool,
     /// It reads on for as long as it takes.
     pub reading: bool,
+    /// What it reads has to be proven once more behind the barrier.
+    pub let_go: bool,
 }
 
 /// A session as shown to people.
@@ -201,6 +207,8 @@ pub struct SessionHandle {
     state: AtomicU8,
     since_ms: AtomicU64,
     permitted: AtomicBool,
+    unproven: AtomicBool,
+    reprove: AtomicBool,
     wall: AtomicU8,
     /// 0: it logs in without a recovered key.
     key: AtomicU64,
@@ -275,6 +283,18 @@ impl SessionHandle {
         self.permitted.store(held, Ordering::Relaxed);
     }
 
+    /// Says whether what is in flight under its permit waits to be proven a read. SeqCst, and taken
+    /// back before the permit ends: whoever counts permits first and then these counts no reader that
+    /// is none.
+    pub fn set_unproven(&self, unproven: bool) {
+        self.unproven.store(unproven, Ordering::SeqCst);
+    }
+
+    /// Takes a wish for what was let go to be proven once more.
+    pub fn take_reprove(&self) -> bool {
+        self.reprove.swap(false, Ordering::SeqCst)
+    }
+
     /// Says which verifier its logins need.
     pub fn set_key(&self, key: u64) {
         self.key.store(key, Ordering::Relaxed);
@@ -339,6 +359,7 @@ impl SessionHandle {
     /// True when one of the three was asked for and not yet taken.
     pub fn pressed(&self) -> bool {
         self.force.load(Ordering::Relaxed)
+            || self.reprove.load(Ordering::Relaxed)
             || self.give_up.load(Ordering::Relaxed)
             || self.quit.load(Ordering::Relaxed) != 0
     }
@@ -555,6 +576,8 @@ impl Sessions {
             state: AtomicU8::new(SessionState::LoggingIn as u8),
             since_ms: AtomicU64::new(0),
             permitted: AtomicBool::new(false),
+            unproven: AtomicBool::new(false),
+            reprove: AtomicBool::new(false),
             wall: AtomicU8::new(WallState::Down as u8),
             key: AtomicU64::new(0),
             ready_for: AtomicU64::new(0),
@@ -628,11 +651,48 @@ impl Sessions {
                 let (at, pid) = told.backend.as_ref()?;
                 (at == region).then(|| OwnBackend {
                     pid: *pid,
-                    walled: !s.is(WallState::Down),
-                    reading: s.is(WallState::Reading),
+                    walled: !s.is(WallState::Down) && !s.is(WallState::LetGo),
+                    reading: s.is(WallState::Reading) || s.is(WallState::Proven),
+                    let_go: s.is(WallState::LetGo),
                 })
             })
             .collect()
+    }
+
+    /// How many permit holders wait for what they have in flight to be proven a read; `None`: there is
+    /// one that does not.
+    pub fn waiting_readers(&self) -> Option<u64> {
+        let mut readers = 0;
+        for session in self.handles() {
+            if session.unproven.load(Ordering::SeqCst) {
+                readers += 1;
+            } else if session.permitted.load(Ordering::SeqCst) {
+                return None;
+            }
+        }
+        Some(readers)
+    }
+
+    /// Has what was let go in a region proven once more, for at most so long. Whether there was any.
+    pub async fn prove_again(&self, region: &Region, at_most: Duration) -> bool {
+        let at = |s: &Arc<SessionHandle>| {
+            let told = s.told();
+            told.backend.as_ref().is_some_and(|(at, _)| at == region)
+        };
+        let mut left = self.handles();
+        left.retain(|session| session.is(WallState::LetGo) && at(session));
+        if left.is_empty() {
+            return false;
+        }
+        for session in &left {
+            session.reprove.store(true, Ordering::SeqCst);
+            session.waker.wake();
+        }
+        let until = Instant::now() + at_most;
+        while left.iter().any(|session| session.is(WallState::LetGo)) && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        true
     }
 
     /// Sessions that hold a permit in a region, by their backend's process id: how many of their

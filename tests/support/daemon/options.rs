@@ -10,6 +10,8 @@ use crate::postgres::{Cluster, SUPERUSER};
 pub struct DaemonOptions {
     /// Regions by name, with the port of each one's server.
     pub regions: Vec<(String, u16)>,
+    /// The name or address of all of them.
+    pub host: String,
     /// The region that is primary at the first start.
     pub primary: String,
     /// `hold` or `reject`.
@@ -94,6 +96,7 @@ impl DaemonOptions {
                 .map(|region| region.0.clone())
                 .unwrap_or_default(),
             regions,
+            host: "127.0.0.1".to_owned(),
             answer: "hold".to_owned(),
             begin: "auto".to_owned(),
             scope: "writes".to_owned(),
@@ -115,6 +118,7 @@ impl DaemonOptions {
     pub(super) fn config(&self, folder: &Path, port: u16, admin_port: u16) -> String {
         let Self {
             primary,
+            host,
             answer,
             begin,
             scope,
@@ -137,7 +141,7 @@ impl DaemonOptions {
             // Writing to a string does not fail.
             let _ = write!(
                 regions,
-                "[group.main.region.{name}]\npostgres = \"host=127.0.0.1 port={port}\"\n{http}{region}\n"
+                "[group.main.region.{name}]\npostgres = \"host={host} port={port}\"\n{http}{region}\n"
             );
         }
         let front = self.front.as_ref().map(|http| {

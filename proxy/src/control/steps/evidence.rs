@@ -192,9 +192,17 @@ impl Course {
     async fn barrier(&mut self) -> Result<(), ApiError> {
         self.walls().await;
         let until = self.until(BARRIER);
-        let (servers, own) = (&self.desk.servers, self.desk.own(&self.from));
-        let ticket = self.ticket();
-        let detail = servers.bar(&self.from, &ticket, own, until).await?;
+        let (servers, ticket) = (&self.desk.servers, self.ticket());
+        let own = self.desk.own_let_go(&self.from);
+        let mut detail = servers.bar(&self.from, &ticket, own, until).await?;
+        let sessions = &self.desk.group.sessions;
+        if sessions.prove_again(&self.from, WALLS).await {
+            // Now nobody is left who could change what their names stand for; who is not proven to
+            // read by that is ended after all.
+            let own = self.desk.own(&self.from);
+            let again = servers.bar(&self.from, &ticket, own, until).await?;
+            detail = format!("{detail}; what reads on was proven once more: {again}");
+        }
         self.desk.leftover.ended_in(&self.from);
         self.found(EvidenceKind::Barrier, detail).await?;
         let lsn = servers.fence_lsn(&self.from, &ticket, until).await?;
@@ -223,7 +231,7 @@ impl Course {
     /// those that do not, so they get the time to.
     async fn walls(&self) {
         let until = clock::now() + WALLS;
-        let own = self.desk.own(&self.from);
+        let own = self.desk.own_let_go(&self.from);
         while own().iter().any(|backend| !backend.walled) {
             if clock::now() >= until {
                 self.name_unwalled();

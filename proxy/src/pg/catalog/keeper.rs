@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::load::{self, Answer};
 use super::settle::{Unsettled, settle};
-use super::shelf::{Catalog, Catalogs, Shelf};
+use super::shelf::{Catalog, Catalogs, Proof, Shelf};
 use crate::clock;
 use crate::gate::{Lane, Phase};
 use crate::group::Group;
@@ -32,6 +32,9 @@ const AT_MOST: Duration = Duration::from_millis(500);
 /// Between two attempts to read once more behind a fence: a drain waits for it.
 const PROOF: Duration = Duration::from_millis(20);
 
+/// Between two looks whether only readers are left behind a fence.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// Why a catalog could not be had.
 #[derive(Debug, thiserror::Error)]
 enum LoadError {
@@ -48,6 +51,7 @@ enum LoadError {
 /// Reads until the daemon stops.
 pub async fn keep(group: Arc<Group>, mut stop: Shutdown) {
     loop {
+        let mut pause = AT_MOST;
         for (database, shelf) in group.catalogs.all() {
             // Looked at before the reading begins: what is read then is what stands behind the
             // fence.
@@ -56,15 +60,20 @@ pub async fn keep(group: Arc<Group>, mut stop: Shutdown) {
             // Behind a fence statements wait for the first reading.
             let hurry = fence.is_some() && shelf.is_awaited();
             let soon = if hurry { PROOF } else { AT_MOST };
-            let due = match fence {
-                Some(epoch) if shelf.is_wanted(epoch) => shelf.is_due(soon, Some(PROOF)),
-                Some(_) => shelf.is_due(soon, None),
-                None => shelf.is_due(AT_MOST, Some(AGAIN)),
+            let wanted = fence.and_then(|epoch| shelf.wanted(epoch));
+            if wanted.is_some() {
+                pause = LOOK;
+            }
+            let proof = wanted.filter(|_| only_readers(&group));
+            let due = match (fence, proof) {
+                (Some(_), Some(_)) => shelf.is_due(soon, Some(PROOF)),
+                (Some(_), None) => shelf.is_due(soon, None),
+                (None, _) => shelf.is_due(AT_MOST, Some(AGAIN)),
             };
             if due {
                 tokio::select! {
                     // May be dropped: the connection ends with it.
-                    () = read(&group, &database, &shelf, fence) => {}
+                    () = read(&group, &database, &shelf, fence, proof) => {}
                     () = stop.stopping() => return,
                 }
             }
@@ -72,7 +81,7 @@ pub async fn keep(group: Arc<Group>, mut stop: Shutdown) {
         tokio::select! {
             // All may be dropped: whoever rings leaves a mark that is looked at above.
             () = group.catalogs.rung() => {}
-            () = tokio::time::sleep(AT_MOST) => {}
+            () = tokio::time::sleep(pause) => {}
             () = stop.stopping() => return,
         }
     }
@@ -84,7 +93,22 @@ fn fence(group: &Group) -> Option<u64> {
     (look.phase != Phase::Open).then(|| look.epoch.value())
 }
 
-async fn read(group: &Group, database: &str, shelf: &Shelf, fence: Option<u64>) {
+/// Whoever may write may commit another definition of what a statement in flight is about to name:
+/// it is judged when nobody is left but those that wait to be.
+fn only_readers(group: &Group) -> bool {
+    // First: behind a fence no permit is made, so each that is counted is a reader's or another's.
+    let in_flight = group.gate.in_flight(Lane::Sql);
+    let readers = group.sessions.waiting_readers();
+    readers.is_some_and(|readers| in_flight <= readers)
+}
+
+async fn read(
+    group: &Group,
+    database: &str,
+    shelf: &Shelf,
+    fence: Option<u64>,
+    proof: Option<Proof>,
+) {
     let began = clock::now();
     shelf.reading(began);
     let target = group.targets.accepted();
@@ -101,8 +125,8 @@ async fn read(group: &Group, database: &str, shelf: &Shelf, fence: Option<u64>) 
             return;
         }
     }
-    if let Some(epoch) = fence {
-        shelf.proved(epoch);
+    if let Some(proof) = proof {
+        shelf.proved(proof);
         group.sessions.wake();
     }
 }

@@ -21,7 +21,7 @@ pub use model::{Found, Model};
 pub use nature::Nature;
 pub use settle::{Unsettled, settle};
 pub(crate) use settle::{chained, told};
-pub use shelf::{Catalog, Catalogs, LoginTo, Shelf};
+pub use shelf::{Catalog, Catalogs, LoginTo, Proof, Shelf};
 
 #[cfg(test)]
 mod tests;

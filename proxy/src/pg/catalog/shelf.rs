@@ -92,10 +92,30 @@ pub struct Shelf {
     bell: Arc<Notify>,
     /// Rung when a reading has ended.
     settled: Notify,
-    /// The epoch of a fence behind which it has to be read once more, and of the one behind which
-    /// it was.
+    /// The proof that is asked for, and the last one that was made.
     wanted: AtomicU64,
     proven: AtomicU64,
+}
+
+/// One reading of the catalog by which what was in flight when a fence fell is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof(u64);
+
+impl Proof {
+    /// Behind the fence of this epoch, when nobody who was admitted before it can change the catalog
+    /// any more.
+    pub fn behind_fence(epoch: u64) -> Self {
+        Self(epoch << 1)
+    }
+
+    /// Behind its barrier too, when nobody at all can.
+    pub fn behind_barrier(epoch: u64) -> Self {
+        Self(epoch << 1 | 1)
+    }
+
+    const fn epoch(self) -> u64 {
+        self.0 >> 1
+    }
 }
 
 impl Shelf {
@@ -128,26 +148,28 @@ impl Shelf {
         self.bell.notify_one();
     }
 
-    /// Asks for one more reading behind the fence of this epoch: what was in flight when it fell
-    /// may have met objects that were made since the last reading.
-    pub fn prove(&self, epoch: u64) {
-        self.wanted.store(epoch, Ordering::SeqCst);
+    /// Asks for one more reading: what was in flight when the fence fell may have met objects that
+    /// were made since the last one.
+    pub fn prove(&self, proof: Proof) {
+        self.wanted.fetch_max(proof.0, Ordering::SeqCst);
         self.bell.notify_one();
     }
 
-    /// Whether what stands here was read behind the fence of this epoch.
-    pub fn is_proven(&self, epoch: u64) -> bool {
-        self.proven.load(Ordering::SeqCst) == epoch
+    /// Whether what stands here was read for this proof, or for the later one behind the same fence.
+    pub fn is_proven(&self, proof: Proof) -> bool {
+        let proven = Proof(self.proven.load(Ordering::SeqCst));
+        proven.epoch() == proof.epoch() && proven.0 >= proof.0
     }
 
-    /// Whether somebody waits for a reading behind the fence of this epoch.
-    pub(super) fn is_wanted(&self, epoch: u64) -> bool {
-        self.wanted.load(Ordering::SeqCst) == epoch && !self.is_proven(epoch)
+    /// The proof that somebody waits for behind the fence of this epoch.
+    pub(super) fn wanted(&self, epoch: u64) -> Option<Proof> {
+        let wanted = Proof(self.wanted.load(Ordering::SeqCst));
+        (wanted.epoch() == epoch && !self.is_proven(wanted)).then_some(wanted)
     }
 
-    /// It was read behind the fence of this epoch.
-    pub(super) fn proved(&self, epoch: u64) {
-        self.proven.store(epoch, Ordering::SeqCst);
+    /// It was read for this proof.
+    pub(super) fn proved(&self, proof: Proof) {
+        self.proven.store(proof.0, Ordering::SeqCst);
     }
 
     /// Nothing is known yet, but soon.

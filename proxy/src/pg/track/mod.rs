@@ -129,6 +129,15 @@ impl Track {
         self.sent.is_empty() && self.open.is_none()
     }
 
+    /// Adds to what was sent. Most sessions have one group in flight, and thousands of them are in
+    /// rest: the first takes the room of one.
+    fn push(&mut self, group: Group) {
+        if self.sent.is_empty() {
+            self.sent.reserve_exact(1);
+        }
+        self.sent.push_back(group);
+    }
+
     /// Every group that was closed by a Query, Sync or FunctionCall is answered.
     pub(crate) fn synced(&self) -> bool {
         self.sent.is_empty()
@@ -268,13 +277,13 @@ impl Track {
             Some(text) => group.text.extend_from_slice(text),
             None => group.too_long = true,
         }
-        self.sent.push_back(group);
+        self.push(group);
     }
 
     /// A FunctionCall goes out.
     pub(crate) fn function_call(&mut self) {
         let group = self.fresh(Shape::Function);
-        self.sent.push_back(group);
+        self.push(group);
     }
 
     /// A Parse goes out.
@@ -347,13 +356,13 @@ impl Track {
                 .open
                 .take()
                 .unwrap_or_else(|| self.fresh(Shape::Extended));
-            self.sent.push_back(group);
+            self.push(group);
         }
         // Behind what the COPY belongs to, which a Sync of its own may have to close first.
         if self.open.is_none() {
             for _ in 0..std::mem::take(&mut self.copy_syncs) {
                 let mark = self.fresh(Shape::CopySync);
-                self.sent.push_back(mark);
+                self.push(mark);
                 self.sync_marks += 1;
             }
         }
@@ -367,7 +376,7 @@ impl Track {
             // Sent ahead of the CopyInResponse. With nothing in flight it belongs to a COPY that has
             // failed, and the server ignores it, as it does a second one in a row.
             let group = self.fresh(Shape::CopyEnd);
-            self.sent.push_back(group);
+            self.push(group);
         }
     }
 
@@ -494,6 +503,9 @@ impl Track {
             if self.spare.len() < SPARE && group.reusable() {
                 self.remember(&mut group);
                 group.clear();
+                if self.spare.is_empty() {
+                    self.spare.reserve_exact(1);
+                }
                 self.spare.push(group);
             }
         }

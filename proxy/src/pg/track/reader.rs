@@ -31,6 +31,8 @@ impl Reader {
             Shape::Function => before.fixed(),
             Shape::Query if group.too_long => Self::Unknown,
             Shape::Query => before.heard(&group.text, idle, group.failed),
+            // Which of them had run before the error is not known.
+            Shape::Extended if group.failed && group.executes() > 1 => Self::Unknown,
             Shape::Extended => {
                 let mut now = before;
                 let mut first = idle;

@@ -4,6 +4,7 @@
 //! order; each gets an equal share of the time that is left, so that one black-holed address (often the IPv6 one) cannot use up the deadline.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +21,10 @@ use writefence_config::Tcp;
 pub(super) async fn connect(endpoint: &Endpoint, deadline: Instant) -> io::Result<TcpStream> {
     let mut addresses = endpoint.addresses();
     if addresses.is_empty() {
-        let lookup = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port));
-        let found = timeout_at(deadline, lookup).await.map_err(timed_out)??;
-        addresses = Arc::new(found.collect());
+        let found = timeout_at(deadline, lookup(endpoint))
+            .await
+            .map_err(timed_out)?;
+        addresses = Arc::new(found?);
         endpoint.keep(addresses.to_vec());
     }
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -44,6 +46,26 @@ pub(super) async fn connect(endpoint: &Endpoint, deadline: Instant) -> io::Resul
         }
     }
     Err(failure)
+}
+
+async fn lookup(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+    #[cfg(feature = "failpoints")]
+    if let Some(found) = pretended(endpoint) {
+        return Ok(found);
+    }
+    let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await?;
+    Ok(found.collect())
+}
+
+/// For tests: a file in place of DNS, whose lines are a name and where it leads.
+#[cfg(feature = "failpoints")]
+fn pretended(endpoint: &Endpoint) -> Option<Vec<SocketAddr>> {
+    let text = std::fs::read_to_string(std::env::var_os("WRITEFENCE_HOSTS")?).ok()?;
+    let of = |line: &str| {
+        let address = line.strip_prefix(&endpoint.host)?.trim().parse().ok()?;
+        Some(SocketAddr::new(address, endpoint.port))
+    };
+    Some(text.lines().filter_map(of).collect())
 }
 
 /// SSLRequest: the length, and the code that stands where a protocol version would.
@@ -87,4 +109,34 @@ fn millis(duration: Duration) -> u32 {
 
 fn timed_out(_: tokio::time::error::Elapsed) -> io::Error {
     io::ErrorKind::TimedOut.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_is_told_what_the_configuration_says() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a listener");
+        let port = listener.local_addr().expect("its address").port();
+        let secs = Duration::from_secs;
+        let tcp = Tcp {
+            keepalive_idle: secs(7),
+            keepalive_interval: secs(3),
+            keepalive_probes: 4,
+            unacknowledged: Duration::from_millis(4321),
+        };
+        let endpoint = Endpoint::with_tcp("127.0.0.1", port, tcp);
+        let stream = connect(&endpoint, Instant::now() + secs(5))
+            .await
+            .expect("a connection");
+        assert!(sockopt::socket_keepalive(&stream).expect("keepalive"));
+        assert_eq!(sockopt::tcp_keepidle(&stream), Ok(secs(7)));
+        assert_eq!(sockopt::tcp_keepintvl(&stream), Ok(secs(3)));
+        assert_eq!(sockopt::tcp_keepcnt(&stream), Ok(4));
+        assert_eq!(sockopt::tcp_user_timeout(&stream), Ok(4321));
+        assert!(stream.nodelay().expect("nodelay"));
+    }
 }
