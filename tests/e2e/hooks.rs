@@ -234,7 +234,8 @@ async fn a_command_that_comes_while_the_step_before_is_ending_waits_for_it() -> 
             .await
     };
     let (prepared, promoted) = tokio::join!(prepared, promoted);
-    (prepared?, promoted?);
+    prepared?;
+    promoted?;
     pair.ctl(0, &["open-writes", "--primary", "b"]).await?;
     ensure!(pair.group().await?["primary"] == "b");
     Ok(())
