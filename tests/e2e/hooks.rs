@@ -2,15 +2,19 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use writefence_tests::eventually::until;
 use writefence_tests::postgres::skipped;
 
 use crate::former::program;
 use crate::support::Pair;
+
+const SOON: Duration = Duration::from_secs(10);
 
 const MOMENTS: [&str; 9] = [
     "before_fence",
@@ -204,5 +208,35 @@ async fn an_http_hook_gets_the_run_as_json() -> Result<()> {
         body["reason"] == "TICKET-9" && body["moment"] == "after_promote",
         "{body}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_that_comes_while_the_step_before_is_ending_waits_for_it() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let slow = "[ $WRITEFENCE_MOMENT != after_drain ] || sleep 0.7";
+    let hooks = each(folder.path(), slow)?;
+    let pair = Pair::start(|options| options.extra = hooks).await?;
+    let prepared = pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"]);
+    let promoted = async {
+        // Drained, and the step goes on with its hook: a script would go on as well.
+        until("the drain's hook", SOON, async || {
+            Ok(told(folder.path())
+                .iter()
+                .any(|line| line.starts_with("after_drain")))
+        })
+        .await?;
+        pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
+        pair.ctl(0, &["promote", "--new-primary", "b", "--confirm"])
+            .await
+    };
+    let (prepared, promoted) = tokio::join!(prepared, promoted);
+    prepared?;
+    promoted?;
+    pair.ctl(0, &["open-writes", "--primary", "b"]).await?;
+    ensure!(pair.group().await?["primary"] == "b");
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use tempfile::TempDir;
 use writefence_tests::eventually::until;
 use writefence_tests::ports::free_port;
@@ -186,15 +187,39 @@ postgresql:
         asked.await.with_context(|| process::tail(&log))
     }
 
+    /// Waits until all of Patroni knows that the member runs: what its own page says is told to the
+    /// others a turn later.
+    async fn until_published(&self) -> Result<()> {
+        let what = format!("{} to be known to run", self.name);
+        until(&what, PATIENCE, async || {
+            let answer = self.get("cluster").await?;
+            let body = answer.split_once("\r\n\r\n").context("a body")?.1;
+            let cluster: Value = serde_json::from_str(body)?;
+            let members = cluster["members"].as_array().context("members")?;
+            let mut own = members.iter().filter(|member| member["name"] == self.name);
+            Ok(own.any(|member| {
+                ["running", "streaming"]
+                    .iter()
+                    .any(|s| member["state"] == *s)
+            }))
+        })
+        .await
+    }
+
     async fn status(&self, page: &str) -> Result<u16> {
+        let answer = self.get(page).await?;
+        let status = answer.split(' ').nth(1).context("a status")?;
+        Ok(status.parse()?)
+    }
+
+    async fn get(&self, page: &str) -> Result<String> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.rest)).await?;
         let request = format!("GET /{page} HTTP/1.0\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
-        let status = answer.split(' ').nth(1).context("a status")?;
-        Ok(status.parse()?)
+        Ok(answer)
     }
 
     async fn count(&self) -> Result<String> {
@@ -231,6 +256,7 @@ async fn patroni_promotes_there_and_back_and_rejoins_the_old_primary_by_itself()
     daemon.wait_open().await?;
     let client = connect(daemon.port(), "postgres", "postgres").await?;
     for (n, (to, member, other)) in [("b", b, a), ("a", a, b)].into_iter().enumerate() {
+        member.until_published().await?;
         until("the candidate to be ready", PATIENCE, async || {
             Ok(daemon.ctl(&["preflight", "--to", to]).await?.code == 0)
         })

@@ -16,6 +16,8 @@ const LONG: &str = "SELECT 'ended' FROM pg_sleep(8)";
 /// Grace: what an open transaction that may still write holds a switchover up by.
 const GRACE: &str = "30s";
 
+const PATIENCE: Duration = Duration::from_secs(10);
+
 async fn begun(pair: &Pair, statements: &[&str]) -> Result<Client> {
     let client = pair.client().await?;
     for sql in statements {
@@ -122,5 +124,104 @@ async fn a_transaction_that_was_made_read_only_goes_on_reading_and_writes_no_mor
     other.batch_execute("ROLLBACK").await?;
     other.batch_execute("INSERT INTO t VALUES (3)").await?;
     ensure!(pair.rows(&pair.b).await? == "2");
+    Ok(())
+}
+
+/// Reads, until it is replaced.
+const READS: &str = "CREATE OR REPLACE FUNCTION g() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1'";
+
+/// Writes from then on.
+const WRITES: &str = "CREATE OR REPLACE FUNCTION g() RETURNS int LANGUAGE plpgsql VOLATILE AS \
+     'BEGIN PERFORM pg_sleep(1); INSERT INTO t VALUES (9); RETURN 9; END'";
+
+/// A statement begins as a read and waits for a migration, which makes a write of it. The migration
+/// was admitted before the fence, and commits behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_is_no_read_before_nobody_can_make_a_write_of_it() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|options| {
+        options.hold = "60s".into();
+        options.budget = "40s".into();
+        options.deadline = "30s".into();
+        options.grace = "30s".into();
+    })
+    .await?;
+    let migration = pair.client().await?;
+    migration
+        .batch_execute("CREATE TABLE tt AS SELECT 1 AS k")
+        .await?;
+    migration.batch_execute(READS).await?;
+    let reader = begun(&pair, &["SELECT g() FROM tt"]).await?;
+    migration
+        .batch_execute("BEGIN; ALTER TABLE tt ADD COLUMN z int")
+        .await?;
+    migration.batch_execute(WRITES).await?;
+    let read = tokio::spawn(async move { value(&reader, "SELECT g() FROM tt").await });
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    until("the statement to wait", PATIENCE, async || {
+        Ok(pair.a.value(waits).await? == "1")
+    })
+    .await?;
+
+    let moved = pair.ctl(0, &["switchover", "--to", "b", "--reason", "reads"]);
+    let committed = async {
+        until("the fence", PATIENCE, async || {
+            Ok(pair.group().await?["phase"] == "fenced")
+        })
+        .await?;
+        // Long enough for a proof that came too early.
+        pause(Duration::from_millis(300)).await;
+        ensure!(!read.is_finished());
+        Ok(migration.batch_execute("COMMIT").await?)
+    };
+    let (moved, committed) = tokio::join!(moved, committed);
+    committed?;
+    moved?;
+    ensure!(read.await?? == "9");
+    ensure!(pair.rows(&pair.a).await? == "1");
+    ensure!(
+        pair.rows(&pair.b).await? == "1",
+        "it was drained before it had written"
+    );
+    Ok(())
+}
+
+/// What was proven behind one fence counts again when writes pass, and behind the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_under_way_is_judged_anew_behind_each_fence() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|options| {
+        options.hold = "60s".into();
+        options.budget = "40s".into();
+        options.deadline = "30s".into();
+        options.grace = "0s".into();
+    })
+    .await?;
+    let owner = begun(&pair, &[READS]).await?;
+    let client = begun(&pair, &["SELECT g()"]).await?;
+    let other = pair.client().await?;
+    let long = tokio::spawn(async move { value(&other, LONG).await });
+    let turned = tokio::spawn(async move {
+        let rows = client.simple_query("SELECT pg_sleep(8); SELECT g()").await;
+        rows.map(|_| ())
+    });
+    pause(Duration::from_millis(300)).await;
+    let fence = ["drill", "--to", "b", "--fence-only"];
+    pair.ctl(0, &fence).await?;
+    ensure!(!turned.is_finished() && !long.is_finished());
+    owner.batch_execute(WRITES).await?;
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "reads"])
+        .await?;
+    pair.ctl(0, &["watch-drain", "--max-wait", "30s"]).await?;
+    ensure!(
+        pair.rows(&pair.a).await? == "1",
+        "drained, and it has not written yet"
+    );
+    turned.await??;
+    ensure!(long.await?? == "ended", "what reads is ended by no fence");
     Ok(())
 }

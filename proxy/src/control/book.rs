@@ -92,6 +92,14 @@ impl Book {
         self.turn();
     }
 
+    /// Returns when no task advances the run, at the latest after `at_most`.
+    pub(crate) async fn rested(&self, at_most: Duration) {
+        let mut turned = self.turned.subscribe();
+        let rests = async { while self.is_working() && turned.changed().await.is_ok() {} };
+        // May be dropped: it only looks.
+        let _ = tokio::time::timeout(at_most, rests).await;
+    }
+
     /// Begins a run; the one before must have ended.
     pub(crate) async fn begin(&self, id: &str, started: Started) -> Result<(), ApiError> {
         let _writing = self.writing.lock().await;

@@ -25,6 +25,9 @@ use crate::clock;
 use crate::gate::Answer;
 use crate::upstream::Region;
 
+/// How long the end of the step before is waited for: within the time that a caller waits for us.
+const STEP_ENDS: Duration = Duration::from_secs(2);
+
 pub(crate) async fn prepare(desk: &Arc<Desk>, call: Call, ask: Prepare) -> Verdict<Run> {
     let _verbs = desk.verbs.lock().await;
     let live = compared(desk, &call)?;
@@ -79,6 +82,16 @@ async fn fenced_all_the_same(desk: &Desk, error: ApiError) -> ApiError {
         desk.accepted()
     ))
     .epoch(desk.actor.epoch().value())
+}
+
+/// A step whose aim is reached is answered before its last record is written and its hooks have run:
+/// who goes on at once, as a script does, is not to be told that the run is busy. Before the verbs'
+/// lock, so that an `abort` does not wait as well.
+async fn let_it_end(desk: &Desk) {
+    let is_steps = |live: RunFacts| live.started.run_kind == RunKind::Steps;
+    if desk.book.live().is_some_and(is_steps) {
+        desk.book.rested(STEP_ENDS).await;
+    }
 }
 
 /// The live run of single steps, which nobody works on.
@@ -172,6 +185,7 @@ pub(crate) async fn watch_drain(
 }
 
 pub(crate) async fn promote(desk: &Arc<Desk>, call: Call, ask: Promote) -> Verdict<Run> {
+    let_it_end(desk).await;
     let _verbs = desk.verbs.lock().await;
     let live = compared(desk, &call)?;
     let to = desk.region(&ask.new_primary)?;
@@ -232,6 +246,7 @@ pub(crate) async fn promote(desk: &Arc<Desk>, call: Call, ask: Promote) -> Verdi
 }
 
 pub(crate) async fn open_writes(desk: &Arc<Desk>, call: Call, ask: OpenWrites) -> Verdict<Run> {
+    let_it_end(desk).await;
     let _verbs = desk.verbs.lock().await;
     let live = compared(desk, &call)?;
     let region = desk.region(&ask.primary)?;
@@ -331,6 +346,7 @@ fn already_open(desk: &Desk, call: &Call, region: &Region) -> Run {
 }
 
 pub(crate) async fn verify(desk: &Arc<Desk>, call: Call, ask: Verify) -> Verdict<Run> {
+    let_it_end(desk).await;
     let _verbs = desk.verbs.lock().await;
     let live = compared(desk, &call)?;
     let region = primary(desk, &ask.primary)?;

@@ -260,4 +260,22 @@ mod tests {
         );
         assert!(Reader::ToItsEnd.with([].iter()));
     }
+
+    #[test]
+    fn of_a_run_that_failed_nobody_knows_what_had_run_before() {
+        let mut run = Group {
+            shape: Shape::Extended,
+            items: vec![Item::Execute(None), Item::Execute(None)],
+            ..Group::default()
+        };
+        run.failed = true;
+        // COMMIT and BEGIN were in it.
+        assert_eq!(Reader::ToItsEnd.after(&run, false), Reader::Unknown);
+        run.items.pop();
+        assert_eq!(
+            Reader::ToItsEnd.after(&run, false),
+            Reader::Unknown,
+            "what it was is not known either"
+        );
+    }
 }
