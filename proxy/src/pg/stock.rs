@@ -3,6 +3,7 @@
 //! Asked between transactions only, when a candidate is named or an operator asks; not again while
 //! nothing ran that could have changed the answer.
 
+use super::catalog::Model;
 use super::message::own;
 use super::session::{End, Session};
 use super::track::{Asked, Inventory, LAST_VALUE, question};
@@ -46,7 +47,12 @@ impl Session {
     /// A server that does not tell leaves what was learned as it is: it is asked again at the move.
     async fn ask_stock(&mut self) -> Result<(), End> {
         let mut message = Vec::new();
-        own(&mut message, &question(self.track.sets.custom_names()));
+        {
+            let catalog = self.eyes.shelf.catalog();
+            let of_routines = catalog.model().into_iter().flat_map(Model::parameters);
+            let names = self.track.sets.custom_names().chain(of_routines);
+            own(&mut message, &question(names));
+        }
         let walled = self.wall.stands();
         let told = self.question(&message, 1).await?;
         let Some(mut told) = told

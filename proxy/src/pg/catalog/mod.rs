@@ -11,6 +11,7 @@ pub mod facts;
 pub mod keeper;
 mod load;
 mod model;
+mod named;
 mod nature;
 mod scan;
 mod settle;

@@ -4,7 +4,7 @@
 //! stands for every object it could stand for, in any schema, and what is found is all their natures
 //! together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::facts::{Event, Name};
 use super::nature::Nature;
@@ -57,6 +57,8 @@ pub struct Model {
     relations: HashMap<String, Vec<usize>>,
     /// What converting values between built-in types may do.
     pub(super) implied: Nature,
+    /// Custom parameters that routines set by name.
+    pub(super) parameters: BTreeSet<String>,
 }
 
 impl Model {
@@ -156,6 +158,11 @@ impl Model {
     /// What any expression may do, since values are converted where nothing is written.
     pub fn implied(&self) -> Nature {
         self.implied
+    }
+
+    /// Custom parameters that routines set by name, in small letters.
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.parameters.iter().map(String::as_str)
     }
 
     fn candidates<'m, 's>(

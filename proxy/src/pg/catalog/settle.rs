@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use super::facts::{Class, Edge, Facts, Name, Oid, Relation, Routine, Storage, Type, Used};
 use super::model::{Found, Model, Shape};
+use super::named::parameters;
 use super::nature::Nature;
 use super::scan::{Scan, scan};
 use crate::pg::classify::{Code, Effect, effect_of, is_read_only_setting, is_safe_function};
@@ -83,7 +84,10 @@ impl Parts {
 /// # Errors
 /// See [`Unsettled`].
 pub fn settle(facts: &Facts) -> Result<Model, Unsettled> {
-    let mut model = Model::default();
+    let mut model = Model {
+        parameters: parameters(&facts.routines),
+        ..Model::default()
+    };
     let mut parts = Vec::new();
     let mut places: HashMap<(Class, Oid), usize> = HashMap::new();
     let mut add = |name: &Name, class, shape, its: Parts| {

@@ -48,6 +48,8 @@ pub(crate) struct Group {
     pub(crate) mingled: bool,
     /// A command tag came that changes the session's state.
     pub(crate) notable: bool,
+    /// The tag of a SET came.
+    pub(crate) set: bool,
     /// What its texts speak of, once it is answered.
     pub(super) spoken: Spoken,
 }

@@ -417,6 +417,7 @@ impl Track {
         if let Some(group) = self.front() {
             group.completed += 1;
             group.notable |= state::is_notable(tag);
+            group.set |= tag.starts_with(b"SET") && !tag.starts_with(b"SET CONSTRAINTS");
         }
         self.changed_catalog |= state::changes_catalog(tag);
     }

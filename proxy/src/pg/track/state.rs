@@ -118,8 +118,9 @@ impl SessionSets {
     pub(crate) fn pins(&self) -> impl Iterator<Item = Pin> {
         let nameless = self.nameless.then(|| Pin {
             kind: "custom_parameter",
-            reason: "it called set_config with a parameter whose name is not in the text"
-                .to_owned(),
+            reason:
+                "it set a parameter whose name is not in the text, or in one too long to be kept"
+                    .to_owned(),
         });
         let suspected = self.suspected.iter().map(|(kind, reason)| Pin {
             kind,
@@ -224,10 +225,14 @@ impl Effects {
         let mut left = group.completed;
         match group.shape {
             _ if !group.notable => {}
-            Shape::Query if group.too_long => sets.suspect(
-                "long_text",
-                "it changed its settings in a statement too long to be kept",
-            ),
+            Shape::Query if group.too_long => {
+                // The server tells of what it has, but not of custom parameters that nobody names.
+                sets.nameless |= group.set;
+                sets.suspect(
+                    "long_text",
+                    "it changed its settings in a statement too long to be kept",
+                );
+            }
             Shape::Query => {
                 let judgement = judge(&group.text, group.reading, eyes);
                 self.walk(&judgement, &group.text, &mut left, sets, statements);
@@ -239,6 +244,8 @@ impl Effects {
                             if let Some(judgement) = prepared.judgement(eyes) {
                                 let text = prepared.text();
                                 self.walk(&judgement, text, &mut left, sets, statements);
+                            } else {
+                                sets.nameless |= group.set;
                             }
                         }
                         // What any of these does is the same when it is done again.
