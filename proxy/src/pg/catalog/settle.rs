@@ -84,10 +84,8 @@ impl Parts {
 /// # Errors
 /// See [`Unsettled`].
 pub fn settle(facts: &Facts) -> Result<Model, Unsettled> {
-    let mut model = Model {
-        parameters: parameters(&facts.routines),
-        ..Model::default()
-    };
+    let mut model = Model::default();
+    model.parameters = parameters(&facts.routines);
     let mut parts = Vec::new();
     let mut places: HashMap<(Class, Oid), usize> = HashMap::new();
     let mut add = |name: &Name, class, shape, its: Parts| {
