@@ -201,12 +201,14 @@ async fn a_read_under_way_is_judged_anew_behind_each_fence() -> Result<()> {
         options.grace = "0s".into();
     })
     .await?;
-    let owner = begun(&pair, &[READS]).await?;
-    let client = begun(&pair, &["SELECT g()"]).await?;
+    let owner = begun(&pair, &["CREATE TABLE tt AS SELECT 1 AS k", READS]).await?;
+    let client = pair.client().await?;
     let other = pair.client().await?;
     let long = tokio::spawn(async move { value(&other, LONG).await });
     let turned = tokio::spawn(async move {
-        let rows = client.simple_query("SELECT pg_sleep(8); SELECT g()").await;
+        let rows = client
+            .simple_query("SELECT pg_sleep(8); SELECT g() FROM tt")
+            .await;
         rows.map(|_| ())
     });
     pause(Duration::from_millis(300)).await;
