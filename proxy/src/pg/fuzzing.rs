@@ -9,7 +9,7 @@ use super::classify::{Eyes, Policy, Reading, Verdict, judge};
 use super::decide::view;
 use super::frame::{HEADER, head, is_client_tag};
 use super::startup::{Asked, Heard, Hello, read_hello};
-use super::track::{Item, Shape, Track, window};
+use super::track::{Shape, Track, window};
 use crate::scram::{self, Binding, Server, Verifier};
 
 /// Bytes of a client and of a server in turns. The first byte of each turn says whose it is, the
