@@ -123,8 +123,10 @@ impl Session {
 
     /// Whether something that was sent may have taken effect without our knowing.
     fn undecided(&self) -> bool {
+        // What was let go as a read is judged once more: its names may stand for something else now.
+        let counted = self.permit.is_some() || self.let_go;
         // COPY data whose end was not sent cannot commit.
-        if self.permit.is_none() || self.track.copy_in {
+        if !counted || self.track.copy_in {
             return false;
         }
         may_last(
