@@ -262,7 +262,9 @@ mod tests {
 
     use super::*;
 
-    fn of(method: &str, uri: &str, headers: &[(&str, &str)]) -> Option<Flaw> {
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+
+    fn of(method: &str, uri: &str, headers: Headers<'_>) -> Option<Flaw> {
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -273,7 +275,7 @@ mod tests {
     #[test]
     fn a_head_that_could_be_read_in_two_ways_is_no_request() {
         let length = "content-length";
-        let table: [(&[(&str, &str)], Option<Flaw>); 10] = [
+        let table: [(Headers<'_>, Option<Flaw>); 10] = [
             (&[], None),
             (&[(length, "3")], None),
             (&[("host", "A")], None),
