@@ -407,7 +407,41 @@ async fn a_client_that_only_asks_and_leaves_is_ended() -> Result<()> {
     }
     let reached = alone.server.seen().len();
     ensure!(reached < 600, "{reached} of 5,000 reached the server");
+    // One that waits until its requests are taken, so that nothing in HTTP/2 is wrong with it.
+    assert_eq!(
+        asks_waits_and_leaves(&alone).await?,
+        Some(ENHANCE_YOUR_CALM)
+    );
     alone.serves().await
+}
+
+/// Asks for eight things, sees that they were taken, and leaves them; and again. Says how it ended.
+async fn asks_waits_and_leaves(alone: &Alone) -> Result<Option<u32>> {
+    let flags = END_STREAM | END_HEADERS;
+    let slow = head("GET", "/slow?ms=2000");
+    let mut client = Frames::connect(alone.port).await?;
+    for round in 0..100_u32 {
+        let streams = (8 * round..8 * (round + 1)).map(|at| 2 * at + 1);
+        let asks = streams
+            .clone()
+            .flat_map(|stream| frame(kind::HEADERS, flags, stream, &slow));
+        let asks = asks.chain(frame(kind::PING, 0, 0, &[0; 8]));
+        if client.send(&asks.collect::<Vec<u8>>()).await.is_err() {
+            return Ok(None);
+        }
+        while let Some(frame) = client.read().await? {
+            match frame.kind {
+                kind::GOAWAY => return Ok(frame.code()),
+                kind::PING => break,
+                _ => {}
+            }
+        }
+        let leaves: Vec<u8> = streams.flat_map(reset).collect();
+        if client.send(&leaves).await.is_err() {
+            return Ok(None);
+        }
+    }
+    Ok(None)
 }
 
 #[tokio::test]
