@@ -391,6 +391,7 @@ fn plan<'a>(token: &'a Token, identity: Identity, bound_ms: u64) -> Plan<'a> {
         claim: Claim::Own,
         observers: &[],
         bound,
+        announced: false,
     }
 }
 
@@ -693,20 +694,25 @@ async fn lifting_is_repeatable_and_only_for_its_own_run() {
 }
 
 #[tokio::test]
-async fn an_announced_barrier_changes_nothing_and_keeps_others_out() {
+async fn an_announced_barrier_changes_nothing_and_when_raised_keeps_others_out() {
     let a = Cluster::primary().await;
     let mut root = a.client().await;
     let me = identity(&mut root).await;
     let t = token("run-1", 3);
     let mut writer = a.client().await;
-    let ahead = evidence::announce(&mut root, &plan(&t, me, 5000), &no_sessions)
+    evidence::announce(&mut root, &plan(&t, me, 5000))
         .await
         .unwrap();
-    assert_eq!(
-        ahead.iter().map(|foreign| foreign.pid).collect::<Vec<_>>(),
-        [writer.pid()]
-    );
     writer.query("CREATE TABLE t (n int)").await.unwrap();
+    let announced = Plan {
+        announced: true,
+        ..plan(&t, me, 5000)
+    };
+    evidence::raise(&mut root, &announced, &no_sessions)
+        .await
+        .unwrap();
+    writer.query("SELECT 1").await.unwrap_err();
+    let mut writer = a.client().await;
     let other = Token::new("i-2/main", "run-9", 50).unwrap();
     let mut second = a.client().await;
     let refused = evidence::raise(&mut second, &plan(&other, me, 5000), &no_sessions).await;
@@ -801,7 +807,7 @@ async fn missing_rights_are_named_and_the_named_grants_suffice() {
     let me = identity(&mut root).await;
     let t = token("run-1", 3);
     let mut observer = a.client_as("the observer").await;
-    let refused = evidence::announce(&mut observer, &plan(&t, me, 5000), &no_sessions).await;
+    let refused = evidence::announce(&mut observer, &plan(&t, me, 5000)).await;
     let Err(BarrierError::Privilege { grants }) = refused else {
         panic!("{refused:?}")
     };

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::clear::{self, Foreign, OwnBackend};
+use super::clear::{self, Cleared, Foreign, OwnBackend};
 use super::error::BarrierError;
 use super::lock::{self, Meant, Setting};
 use super::lost::NextXid;
@@ -33,6 +33,8 @@ pub struct Plan<'a> {
     pub observers: &'a [i32],
     /// The bound of each wait: for the lock, for the reload, for the end of foreign sessions.
     pub bound: Duration,
+    /// [`announce`] has been here with the same token.
+    pub announced: bool,
 }
 
 /// The evidence: nobody but walled sessions of ours is left.
@@ -62,17 +64,13 @@ pub enum Lifted {
     Already,
 }
 
-/// Writes the marker alone, ahead of the fence and changing nothing for anybody, so that `raise`
-/// has one file less to write while clients wait, and asks all questions of `raise` once, since the
-/// first time costs a backend some milliseconds each. Returns whom `raise` would end now.
+/// Writes the marker alone, while the drain goes on and changing nothing for anybody, so that
+/// `raise` has one file less to write while clients wait. It is not loaded: a marker in the file
+/// without a barrier says nothing, and the next barrier or its end writes another.
 ///
 /// # Errors
 /// See [`BarrierError`]: what would stop `raise` is found out early.
-pub async fn announce(
-    client: &mut Client,
-    plan: &Plan<'_>,
-    own: &(dyn Fn() -> Vec<OwnBackend> + Send + Sync),
-) -> Result<Vec<Foreign>, BarrierError> {
+pub async fn announce(client: &mut Client, plan: &Plan<'_>) -> Result<(), BarrierError> {
     demand_rights(client).await?;
     let entered = lock::enter(
         client,
@@ -82,7 +80,7 @@ pub async fn announce(
     )
     .await;
     let announced = match entered {
-        Ok(before) => announce_locked(client, plan, &before, own).await,
+        Ok(before) => announce_locked(client, plan, &before).await,
         Err(error) => Err(error),
     };
     unlock(client, announced).await
@@ -92,20 +90,16 @@ async fn announce_locked(
     client: &mut Client,
     plan: &Plan<'_>,
     before: &Setting,
-    own: &(dyn Fn() -> Vec<OwnBackend> + Send + Sync),
-) -> Result<Vec<Foreign>, BarrierError> {
+) -> Result<(), BarrierError> {
     marker::may_raise(before.marker.as_deref(), plan.token, plan.claim)?;
     let mark = Marker {
         state: MarkerState::Standing,
         token: plan.token.clone(),
-    }
-    .to_string();
-    let statements = mark_statements(&mark);
+    };
+    let statements = mark_statements(&mark.to_string());
     let statements = statements.each_ref().map(String::as_str);
-    let (after, since) = lock::reload(client, &statements, plan.bound).await?;
-    demand_marker(&after, &mark)?;
-    lock::batch(client, &[PREPARED, OVERRIDES]).await?;
-    clear::foreign_now(client, plan.observers, since, own).await
+    lock::batch(client, &statements).await?;
+    Ok(())
 }
 
 /// Raises the barrier and returns when it holds.
@@ -120,7 +114,9 @@ pub async fn raise(
     plan: &Plan<'_>,
     own: &(dyn Fn() -> Vec<OwnBackend> + Send + Sync),
 ) -> Result<Closed, BarrierError> {
-    demand_rights(client).await?;
+    if !plan.announced {
+        demand_rights(client).await?;
+    }
     let entered = lock::enter(
         client,
         Meant::Primary(plan.identity),
@@ -150,20 +146,26 @@ async fn raise_locked(
     // The marker first: a crash in between leaves a marker without a barrier, which a lift clears,
     // rather than a closed primary that nobody owns up to.
     let mut statements = Vec::new();
-    if before.marker.as_ref() != Some(&mark) {
+    if before.marker.as_ref() != Some(&mark) && !plan.announced {
         statements.extend(mark_statements(&mark));
     }
     statements.push("ALTER SYSTEM SET default_transaction_read_only = on".to_owned());
+    statements.extend(lock::RELOAD.map(str::to_owned));
+    // While the server does as it is told, others are looked for, and told to end.
+    statements.push(OVERRIDES.to_owned());
     let statements: Vec<_> = statements.iter().map(String::as_str).collect();
-    let (after, since) = lock::reload(client, &statements, plan.bound).await?;
+    let mut cleared = Cleared::default();
+    let mut answers = clear::sweep(client, &statements, plan.observers, &mut cleared, own).await?;
+    let overrides = answers.pop().unwrap_or_default();
+    let loaded = lock::loaded_before(answers);
+    let (after, since) = lock::await_reload(client, loaded, plan.bound).await?;
     after.demand(true)?;
     demand_marker(&after, &mark)?;
-    let cleared = clear::foreign_sessions(client, plan.observers, since, plan.bound, own).await?;
-    let rows = lock::batch(client, &[PREPARED, OVERRIDES]).await?;
-    let [prepared, overrides] = &rows[..] else {
-        return Err(client.answer_error("pg_prepared_xacts").into());
-    };
+    let (observers, bound) = (plan.observers, plan.bound);
+    clear::foreign_sessions(client, observers, since, bound, &mut cleared, own).await?;
+    let prepared = lock::batch(client, &[PREPARED]).await?.pop();
     let prepared = prepared
+        .unwrap_or_default()
         .iter()
         .map(crate::upstream::read_prepared)
         .collect::<Option<_>>();
@@ -193,11 +195,17 @@ pub async fn stands(
     next_xid: NextXid,
     own: &(dyn Fn() -> Vec<OwnBackend> + Send + Sync),
 ) -> Result<(), BarrierError> {
-    lock::look_at_identity(client, plan.identity).await?;
-    let setting = Setting::read(client).await?;
+    let before = [lock::IDENTITY, lock::SETTING];
+    let (answers, pass) = clear::look_after(client, &before, plan.observers, since, own).await?;
+    let [Some(identity), Some(setting)] = [0, 1].map(|n| answers.get(n).and_then(|r| r.first()))
+    else {
+        return Err(lock::unreadable(client));
+    };
+    lock::check_identity(identity, plan.identity)?;
+    let setting = Setting::parse(setting).ok_or_else(|| lock::unreadable(client))?;
     marker::stands(setting.marker.as_deref(), plan.token)?;
     setting.demand(true)?;
-    clear::demand_none(client, plan.observers, since, next_xid, own).await
+    clear::demand_none(pass, next_xid)
 }
 
 /// Lifts the barrier of `token`, or an older one of the same scope. May be repeated.

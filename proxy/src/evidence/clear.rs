@@ -16,7 +16,7 @@ use super::lock::{POLL, batch};
 use super::lost::NextXid;
 use crate::upstream::ServerTime;
 use crate::upstream::wire::rows::{flag, text, value};
-use crate::upstream::wire::{Client, Row};
+use crate::upstream::wire::{Client, Row, Rows};
 
 /// A session of ours on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,20 +116,20 @@ pub(super) async fn foreign_sessions(
     observers: &[i32],
     since: ServerTime,
     bound: Duration,
+    cleared: &mut Cleared,
     own: Own<'_>,
-) -> Result<Cleared, BarrierError> {
+) -> Result<(), BarrierError> {
     let start = Instant::now();
-    let mut cleared = Cleared::default();
     let mut last: Option<(bool, u64)> = None;
     loop {
         let pass = look(client, observers, since, own).await?;
         cleared.passes += 1;
         let quiet = is_quiet(&pass, last.map(|(_, next_xid)| next_xid));
         if quiet && last.is_some_and(|(was_quiet, _)| was_quiet) {
-            return Ok(cleared);
+            return Ok(());
         }
         last = Some((quiet, pass.next_xid));
-        let left = end(client, pass.seen, &mut cleared).await?;
+        let left = end(client, pass.seen, cleared).await?;
         if is_hopeless(&left) || (start.elapsed() >= bound && !quiet) {
             return Err(ForeignWriters(left.into_iter().map(|seen| seen.foreign).collect()).into());
         }
@@ -139,27 +139,25 @@ pub(super) async fn foreign_sessions(
     }
 }
 
-/// Who would be ended or waited for now.
-pub(super) async fn foreign_now(
+/// Runs statements and tells whoever is foreign then to end, in passing: what comes of it is seen
+/// by the passes that follow. Returns what was answered to the statements.
+pub(super) async fn sweep(
     client: &mut Client,
+    statements: &[&str],
     observers: &[i32],
-    since: ServerTime,
+    cleared: &mut Cleared,
     own: Own<'_>,
-) -> Result<Vec<Foreign>, BarrierError> {
-    let pass = look(client, observers, since, own).await?;
-    Ok(pass.seen.into_iter().map(|seen| seen.foreign).collect())
+) -> Result<Vec<Rows>, BarrierError> {
+    // Nobody is known yet to have come under the read-only default.
+    let since = ServerTime::from_micros(i64::MAX);
+    let (answers, pass) = look_after(client, statements, observers, since, own).await?;
+    end(client, pass.seen, cleared).await?;
+    Ok(answers)
 }
 
 /// Refuses if anybody foreign from before the barrier is there, if any transaction id is held, or
 /// if one was given out after `next_xid`.
-pub(super) async fn demand_none(
-    client: &mut Client,
-    observers: &[i32],
-    since: ServerTime,
-    next_xid: NextXid,
-    own: Own<'_>,
-) -> Result<(), BarrierError> {
-    let pass = look(client, observers, since, own).await?;
+pub(super) fn demand_none(pass: Pass, next_xid: NextXid) -> Result<(), BarrierError> {
     let bad = |seen: &Seen| !seen.newcomer || seen.foreign.xid.is_some();
     let bad: Vec<_> = pass
         .seen
@@ -196,13 +194,25 @@ fn is_hopeless(left: &[Seen]) -> bool {
     old.peek().is_some() && old.all(|seen| seen.foreign.why == WhyStill::NotPermitted)
 }
 
-/// Autovacuum is left out: it takes transaction ids for its own bookkeeping.
 async fn look(
     client: &mut Client,
     observers: &[i32],
     since: ServerTime,
     own: Own<'_>,
 ) -> Result<Pass, BarrierError> {
+    let (_, pass) = look_after(client, &[], observers, since, own).await?;
+    Ok(pass)
+}
+
+/// Looks at the server after statements that are sent along, and answered first. Autovacuum is left
+/// out: it takes transaction ids for its own bookkeeping.
+pub(super) async fn look_after(
+    client: &mut Client,
+    before: &[&str],
+    observers: &[i32],
+    since: ServerTime,
+    own: Own<'_>,
+) -> Result<(Vec<Rows>, Pass), BarrierError> {
     let backends = format!(
         "SELECT pid, usename, \
            CASE backend_type WHEN 'client backend' THEN application_name ELSE backend_type END, \
@@ -213,8 +223,9 @@ async fn look(
          AND (backend_type = 'client backend' OR backend_xid IS NOT NULL)",
         since.micros()
     );
-    let next_xid = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
-    let mut rows = batch(client, &[&backends, next_xid]).await?;
+    let mut all = before.to_vec();
+    all.extend([&*backends, "SELECT pg_snapshot_xmax(pg_current_snapshot())"]);
+    let mut rows = batch(client, &all).await?;
     let next_xid = rows.pop().and_then(|rows| value(rows.first()?, 0));
     let next_xid = next_xid.ok_or_else(|| client.answer_error("next transaction id"))?;
     let seen = rows
@@ -224,10 +235,11 @@ async fn look(
         .map(read)
         .collect::<Option<Vec<_>>>();
     let seen = seen.ok_or_else(|| client.answer_error("pg_stat_activity"))?;
-    Ok(Pass {
+    let pass = Pass {
         seen: concerning(seen, observers, &own()),
         next_xid,
-    })
+    };
+    Ok((rows, pass))
 }
 
 /// Leaves out the observer and our walled sessions; of the latter those that still hold a
