@@ -391,7 +391,6 @@ fn plan<'a>(token: &'a Token, identity: Identity, bound_ms: u64) -> Plan<'a> {
         claim: Claim::Own,
         observers: &[],
         bound,
-        announced: false,
     }
 }
 
@@ -576,7 +575,11 @@ async fn the_barrier_ends_foreign_writers_and_nobody_else() {
 
     let pids = (walled.pid(), unwalled.pid());
     let own = move || {
-        let of = |pid, walled| OwnBackend { pid, walled };
+        let of = |pid, walled| OwnBackend {
+            pid,
+            login: None,
+            walled,
+        };
         vec![of(pids.0, true), of(pids.1, false)]
     };
     let me = identity(&mut root).await;
@@ -694,25 +697,14 @@ async fn lifting_is_repeatable_and_only_for_its_own_run() {
 }
 
 #[tokio::test]
-async fn an_announced_barrier_changes_nothing_and_when_raised_keeps_others_out() {
+async fn a_standing_barrier_keeps_others_out() {
     let a = Cluster::primary().await;
     let mut root = a.client().await;
     let me = identity(&mut root).await;
     let t = token("run-1", 3);
-    let mut writer = a.client().await;
-    evidence::announce(&mut root, &plan(&t, me, 5000))
+    evidence::raise(&mut root, &plan(&t, me, 5000), &no_sessions)
         .await
         .unwrap();
-    writer.query("CREATE TABLE t (n int)").await.unwrap();
-    let announced = Plan {
-        announced: true,
-        ..plan(&t, me, 5000)
-    };
-    evidence::raise(&mut root, &announced, &no_sessions)
-        .await
-        .unwrap();
-    writer.query("SELECT 1").await.unwrap_err();
-    let mut writer = a.client().await;
     let other = Token::new("i-2/main", "run-9", 50).unwrap();
     let mut second = a.client().await;
     let refused = evidence::raise(&mut second, &plan(&other, me, 5000), &no_sessions).await;
@@ -736,7 +728,6 @@ async fn an_announced_barrier_changes_nothing_and_when_raised_keeps_others_out()
         .await
         .unwrap();
     root.query("SELECT 1").await.unwrap_err();
-    writer.query("SELECT 1").await.unwrap_err();
     evidence::lift(&mut second, &other, me, Claim::Own, BOUND)
         .await
         .unwrap();
@@ -807,7 +798,7 @@ async fn missing_rights_are_named_and_the_named_grants_suffice() {
     let me = identity(&mut root).await;
     let t = token("run-1", 3);
     let mut observer = a.client_as("the observer").await;
-    let refused = evidence::announce(&mut observer, &plan(&t, me, 5000)).await;
+    let refused = evidence::raise(&mut observer, &plan(&t, me, 5000), &no_sessions).await;
     let Err(BarrierError::Privilege { grants }) = refused else {
         panic!("{refused:?}")
     };

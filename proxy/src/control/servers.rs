@@ -129,11 +129,6 @@ pub(crate) trait Servers: Send + Sync {
         seen: Option<Observation>,
     ) -> Work<'a, CheckedTarget>;
 
-    /// Makes ready what the barrier of this run needs in a region, as far as it changes nothing.
-    fn announce<'a>(&'a self, _region: &'a Region, _ticket: &'a Ticket) -> Work<'a, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
     /// Puts the barrier up in a region: read-only by default, foreign sessions ended, no open
     /// write left. Answers with what was done.
     fn bar<'a>(

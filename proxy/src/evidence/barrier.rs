@@ -33,8 +33,6 @@ pub struct Plan<'a> {
     pub observers: &'a [i32],
     /// The bound of each wait: for the lock, for the reload, for the end of foreign sessions.
     pub bound: Duration,
-    /// [`announce`] has been here with the same token.
-    pub announced: bool,
 }
 
 /// The evidence: nobody but walled sessions of ours is left.
@@ -64,44 +62,6 @@ pub enum Lifted {
     Already,
 }
 
-/// Writes the marker alone, while the drain goes on and changing nothing for anybody, so that
-/// `raise` has one file less to write while clients wait. It is not loaded: a marker in the file
-/// without a barrier says nothing, and the next barrier or its end writes another.
-///
-/// # Errors
-/// See [`BarrierError`]: what would stop `raise` is found out early.
-pub async fn announce(client: &mut Client, plan: &Plan<'_>) -> Result<(), BarrierError> {
-    demand_rights(client).await?;
-    let entered = lock::enter(
-        client,
-        Meant::Primary(plan.identity),
-        plan.claim,
-        plan.bound,
-    )
-    .await;
-    let announced = match entered {
-        Ok(before) => announce_locked(client, plan, &before).await,
-        Err(error) => Err(error),
-    };
-    unlock(client, announced).await
-}
-
-async fn announce_locked(
-    client: &mut Client,
-    plan: &Plan<'_>,
-    before: &Setting,
-) -> Result<(), BarrierError> {
-    marker::may_raise(before.marker.as_deref(), plan.token, plan.claim)?;
-    let mark = Marker {
-        state: MarkerState::Standing,
-        token: plan.token.clone(),
-    };
-    let statements = mark_statements(&mark.to_string());
-    let statements = statements.each_ref().map(String::as_str);
-    lock::batch(client, &statements).await?;
-    Ok(())
-}
-
 /// Raises the barrier and returns when it holds.
 ///
 /// `own` is asked anew in every pass, after the server was looked at, so that a session of ours
@@ -114,9 +74,7 @@ pub async fn raise(
     plan: &Plan<'_>,
     own: &(dyn Fn() -> Vec<OwnBackend> + Send + Sync),
 ) -> Result<Closed, BarrierError> {
-    if !plan.announced {
-        demand_rights(client).await?;
-    }
+    demand_rights(client).await?;
     let entered = lock::enter(
         client,
         Meant::Primary(plan.identity),
@@ -146,7 +104,7 @@ async fn raise_locked(
     // The marker first: a crash in between leaves a marker without a barrier, which a lift clears,
     // rather than a closed primary that nobody owns up to.
     let mut statements = Vec::new();
-    if before.marker.as_ref() != Some(&mark) && !plan.announced {
+    if before.marker.as_ref() != Some(&mark) {
         statements.extend(mark_statements(&mark));
     }
     statements.push("ALTER SYSTEM SET default_transaction_read_only = on".to_owned());
@@ -196,7 +154,8 @@ pub async fn stands(
     own: &(dyn Fn() -> Vec<OwnBackend> + Send + Sync),
 ) -> Result<(), BarrierError> {
     let before = [lock::IDENTITY, lock::SETTING];
-    let (answers, pass) = clear::look_after(client, &before, plan.observers, since, own).await?;
+    let (answers, pass) =
+        clear::look_after(client, &before, plan.observers, since, false, own).await?;
     let [Some(identity), Some(setting)] = [0, 1].map(|n| answers.get(n).and_then(|r| r.first()))
     else {
         return Err(lock::unreadable(client));

@@ -239,6 +239,7 @@ impl Session {
         };
         self.handle
             .set_backend(Some((new.target.region.clone(), new.pid)));
+        drop(ready.under_way);
         self.track.reported = new.reading();
         let lost = std::mem::take(&mut self.told);
         let told = old.as_ref().map_or(&*lost, |o| &*o.params);

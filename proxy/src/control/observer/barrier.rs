@@ -1,7 +1,7 @@
 //! Shutting the old primary, asking whether it is still shut, its last position, and opening it again.
 
 use std::collections::HashMap;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,8 +15,7 @@ use super::words::{known, not_barred};
 use crate::clock;
 use crate::evidence;
 use crate::evidence::{
-    BarrierError, Claim, Confirmed, FenceLsnError, NextXid, announce, fence_lsn, lift, raise,
-    stands,
+    BarrierError, Claim, Confirmed, FenceLsnError, NextXid, fence_lsn, lift, raise, stands,
 };
 use crate::upstream::{Region, ServerTime};
 
@@ -35,26 +34,6 @@ pub(super) struct Kept {
 }
 
 impl Observer {
-    pub(super) async fn announced(&self, region: &Region, ticket: &Ticket) -> Result<(), ApiError> {
-        let (line, token) = (self.line(region)?, self.token(ticket)?);
-        let identity = known(ticket)?;
-        let mut held = line.work().await?;
-        let plan = evidence::Plan {
-            token: &token,
-            identity,
-            claim: Claim::Own,
-            observers: &[],
-            bound: LIFT,
-            announced: false,
-        };
-        announce(held.client(), &plan)
-            .await
-            .map_err(|e| not_barred(region, &e))?;
-        self.announced
-            .store(Some(Arc::new((region.clone(), token))));
-        Ok(())
-    }
-
     pub(super) async fn raised(
         &self,
         region: &Region,
@@ -69,15 +48,12 @@ impl Observer {
         let observers = line.others();
         let bound = until.saturating_duration_since(clock::now());
         let claim = Claim::Own;
-        let announced = self.announced.swap(None);
-        let announced = announced.is_some_and(|who| *who == (region.clone(), token.clone()));
         let plan = evidence::Plan {
             token: &token,
             identity,
             claim,
             observers: &observers,
             bound,
-            announced,
         };
         let closed = raise(held.client(), &plan, &move || backends(&own))
             .await
@@ -137,7 +113,6 @@ impl Observer {
             claim,
             observers: &observers,
             bound,
-            announced: false,
         };
         let own = move || backends(&own);
         match stands(held.client(), &plan, kept.since, next_xid, &own).await {
@@ -208,6 +183,7 @@ fn backends(own: &Own) -> Vec<evidence::OwnBackend> {
     own.into_iter()
         .map(|b| evidence::OwnBackend {
             pid: b.pid,
+            login: b.login,
             walled: b.walled,
         })
         .collect()

@@ -14,7 +14,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 use writefence_admin::api::{ApiError, Code};
 use writefence_admin::runbook;
@@ -48,8 +47,6 @@ pub(crate) struct Observer {
     targets: Arc<Targets>,
     /// The barriers that were put up, by region.
     barriers: Mutex<HashMap<Region, Kept>>,
-    /// Where the marker of a barrier to come was written last, and whose.
-    announced: ArcSwapOption<(Region, Token)>,
 }
 
 impl Observer {
@@ -74,7 +71,6 @@ impl Observer {
             lines,
             targets,
             barriers: Mutex::default(),
-            announced: ArcSwapOption::empty(),
         }
     }
 
@@ -183,10 +179,6 @@ impl Servers for Observer {
         Box::pin(self.checked(region, wanted, lift, seen))
     }
 
-    fn announce<'a>(&'a self, region: &'a Region, ticket: &'a Ticket) -> Work<'a, ()> {
-        Box::pin(self.announced(region, ticket))
-    }
-
     fn bar<'a>(
         &'a self,
         region: &'a Region,
@@ -279,17 +271,9 @@ impl Servers for Observer {
 
     fn prepared<'a>(&'a self, region: &'a Region) -> Work<'a, Vec<Prepared>> {
         Box::pin(async move {
-            let line = self.line(region)?;
-            // Asked when a drain is over, while the line of the work writes the barrier's marker.
-            let mut rows = match line.hold(&line.probe).await {
-                Ok(mut held) => held.client().query(PREPARED).await.ok(),
-                Err(_) => None,
-            };
-            if rows.is_none() {
-                let asked = line.work().await?.client().query(PREPARED).await;
-                rows = Some(asked.map_err(|e| not_asked(region, &e))?);
-            }
-            let rows = rows.unwrap_or_default();
+            let mut held = self.line(region)?.work().await?;
+            let rows = held.client().query(PREPARED).await;
+            let rows = rows.map_err(|e| not_asked(region, &e))?;
             let read: Option<Vec<_>> = rows.iter().map(read_prepared).collect();
             read.ok_or_else(|| internal("unreadable list of prepared transactions"))
         })

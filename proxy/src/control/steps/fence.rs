@@ -29,9 +29,6 @@ const DEAD_PRIMARY: Duration = Duration::from_secs(1);
 /// and the fence falls. A login takes milliseconds; a session that cannot move makes none.
 const AHEAD_STALLED: Duration = Duration::from_millis(500);
 
-/// How long the barrier's marker may take to be written while the drain goes on.
-const ANNOUNCE: Duration = Duration::from_millis(500);
-
 /// How long `prepare` waits for a drain, so that an idle group is drained when it answers.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
@@ -190,8 +187,7 @@ impl Course {
         if self.asked.force {
             draining = self.forced(draining, deadline).await?;
         }
-        let (outcome, ()) = tokio::join!(self.unless_told(draining.ended()), self.announced());
-        let mut outcome = outcome?;
+        let mut outcome = self.unless_told(draining.ended()).await?;
         if outcome == DrainOutcome::TimedOut && self.kind == RunKind::Failover {
             outcome = self.cut().await?;
         }
@@ -212,27 +208,6 @@ impl Course {
                 let last = self.desk.drains.last().unwrap_or(draining);
                 Err(Stop::Failed(not_drained(&self.desk.drains.document(&last))))
             }
-        }
-    }
-
-    /// Has the barrier's marker written meanwhile. Nothing depends on it; what stands in its way is
-    /// found again, and said, by the barrier itself.
-    async fn announced(&self) {
-        let alone = match self.kind {
-            RunKind::Switchover => true,
-            RunKind::Drill => self.facts().is_ok_and(|run| !run.started.fence_only),
-            RunKind::Steps | RunKind::Failover => false,
-        };
-        if !alone || !self.desk.servers.has_database() {
-            return;
-        }
-        let ticket = self.ticket();
-        let announced = self.desk.servers.announce(&self.from, &ticket);
-        // Given up, its connection ends; until then the server lets nobody else near the barrier.
-        match tokio::time::timeout(ANNOUNCE, announced).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "the barrier is not announced"),
-            Err(_) => tracing::debug!("the barrier is not announced in time"),
         }
     }
 
