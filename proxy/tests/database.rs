@@ -16,6 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
@@ -694,6 +695,45 @@ async fn lifting_is_repeatable_and_only_for_its_own_run() {
         wrong,
         Err(BarrierError::OtherServer(Mismatch::SystemIdentifier { .. }))
     ));
+}
+
+#[tokio::test]
+async fn a_login_of_ours_that_is_under_way_is_waited_for_and_not_ended() {
+    let a = Cluster::primary().await;
+    let mut root = a.client().await;
+    let me = identity(&mut root).await;
+    let mut ours = a.client().await;
+    let mut other = a.client().await;
+    let row = ours
+        .row("SELECT host(inet_client_addr()), inet_client_port()")
+        .await
+        .unwrap();
+    let [host, port] = [0, 1].map(|n| row[n].clone().unwrap());
+    let login = Some(format!("{host}:{port}").parse().unwrap());
+    let pid = ours.pid();
+    // Known by its address first, then by its process id, and in the end its wall stands.
+    let looks = AtomicU32::new(0);
+    let own = move || match looks.fetch_add(1, Ordering::Relaxed) {
+        0..4 => vec![OwnBackend {
+            pid: 0,
+            login,
+            walled: false,
+        }],
+        n => vec![OwnBackend {
+            pid,
+            login: None,
+            walled: n > 8,
+        }],
+    };
+    let t = token("run-1", 3);
+    let closed = evidence::raise(&mut root, &plan(&t, me, 5000), &own)
+        .await
+        .unwrap();
+    assert!(closed.passes > 8, "{closed:?}");
+    let ended: Vec<_> = closed.ended.iter().map(|foreign| foreign.pid).collect();
+    assert_eq!(ended, [other.pid()], "{closed:?}");
+    ours.query("SELECT 1").await.unwrap();
+    other.query("SELECT 1").await.unwrap_err();
 }
 
 #[tokio::test]

@@ -198,10 +198,11 @@ pub async fn probe(client: &mut Client) -> Result<Observation, QueryError> {
 /// # Errors
 /// As [`probe`].
 pub async fn glance(client: &mut Client) -> Result<Option<Observation>, QueryError> {
-    let answers = client.query_batch(&[GLANCE, NEXT_XID]).await?;
-    let mut answers = answers.into_iter().map(last_rows);
-    let mut next = || first(answers.next().flatten());
-    let (state, xid) = (next(), next());
+    let mut answers = client.query_batch(&[GLANCE, NEXT_XID]).await?.into_iter();
+    let asked = answers.next().transpose();
+    let state = asked.map_err(|refusal| client.refused(refusal))?;
+    let state = first(state.and_then(|mut sets| sets.pop()));
+    let xid = first(answers.next().and_then(last_rows));
     if state.as_ref().and_then(|row| flag(row, 0)) != Some(false) {
         return Ok(None);
     }
