@@ -172,3 +172,45 @@ async fn what_an_asynchronous_failover_loses_is_stated_before_and_measured_after
     ensure!(report(&pair).await?["loss"]["measured"] == whole);
     Ok(())
 }
+
+#[tokio::test]
+async fn single_steps_state_the_loss_before_they_promote_as_well() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let mut pair = Pair::start(|_| ()).await?;
+    let stream = Relay::start(pair.a.port()).await?;
+    pair.b.stream_through(&pair.a, stream.port()).await?;
+    let client = pair.client().await?;
+    write(&pair, &client, 1..11).await?;
+    pair.b.wait_caught_up(&pair.a).await?;
+    stream.black_hole();
+    let commits = write(&pair, &client, 11..21).await?;
+    let seen_end = commits.last().context("a commit")?.after;
+    until("the daemon to have seen these", SOON, async || {
+        Ok(lsn(&pair.group().await?["regions"][0]["lsn"])? >= seen_end)
+    })
+    .await?;
+    pair.a.kill()?;
+    stream.cut();
+
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "fire"])
+        .await?;
+    let promote = ["promote", "--new-primary", "b", "--confirm"];
+    let refused = pair.ctl(3, &promote).await?;
+    ensure!(
+        report(&pair).await?["loss"]["stated"].is_null(),
+        "{refused:#}"
+    );
+    let run = pair
+        .ctl(0, &[&promote[..], &["--accept-loss"]].concat())
+        .await?;
+    let stated = report(&pair).await?["loss"].clone();
+    let least = stated["stated"]["at_least_bytes"].as_u64();
+    let measured = stated["measured"]["bytes"].as_u64();
+    ensure!(least > Some(0) && measured >= least, "{stated:#} {run:#}");
+    let shown = pair.ctl(0, &["audit", "show"]).await?.to_string();
+    let (before, behind) = (shown.find("loss_stated"), shown.find("point_of_no_return"));
+    ensure!(before.is_some() && before < behind, "{shown}");
+    Ok(())
+}

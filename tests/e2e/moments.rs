@@ -1,5 +1,6 @@
-//! The daemon killed at random moments of a switchover, under load: whatever it was doing, what
-//! comes back can be resumed or taken back, and the ledger has nothing lost, doubled or left over.
+//! The daemon killed at random moments of a move, under load: whatever it was doing, what comes
+//! back can be resumed or taken back, and the ledger has nothing lost, doubled or left over. A move
+//! is a switchover, a failover of a primary that still answers, or a runbook of single steps.
 //!
 //! A few moments on every test run, `WRITEFENCE_CRASHES=100` for a soak; `WRITEFENCE_SEED` repeats
 //! one that failed.
@@ -96,17 +97,55 @@ async fn killed_at_random_moments_under_load_it_ends_right() -> Result<()> {
     Ok(())
 }
 
-/// One switchover, one kill, one way on; says which.
+/// The commands of a move, one after the other, as a runbook gives them.
+#[derive(Clone, Copy, Debug)]
+enum Move {
+    Switchover,
+    Failover,
+    Steps,
+}
+
+impl Move {
+    fn thrown(dice: &mut Dice) -> Self {
+        match dice.below(4) {
+            0 => Self::Failover,
+            1 => Self::Steps,
+            _ => Self::Switchover,
+        }
+    }
+
+    fn commands(self, from: &str, to: &str) -> Vec<String> {
+        match self {
+            Self::Switchover => vec![format!("switchover --to {to} --reason moment")],
+            Self::Failover => vec![format!(
+                "failover --to {to} --reason moment --accept-loss --confirm"
+            )],
+            Self::Steps => vec![
+                format!("prepare --primary {from} --reason moment --hold 20s"),
+                "watch-drain --max-wait 5s".to_owned(),
+                format!("promote --new-primary {to} --confirm"),
+                format!("open-writes --primary {to}"),
+            ],
+        }
+    }
+}
+
+/// One move, one kill, one way on; says which.
 async fn moment(pair: &mut Pair, dice: &mut Dice) -> Result<String> {
     let from = pair.group().await?["primary"].as_str().map(str::to_owned);
     let from = from.context("primary")?;
     let to = if from == "a" { "b" } else { "a" };
-    let mut command = tokio::process::Command::new(pair.daemon.binaries().join("writefencectl"))
-        .arg("--socket")
+    let moved = Move::thrown(dice);
+    let commands = moved.commands(&from, to);
+    // It need not wait long to be sure that the daemon is gone.
+    let script: Vec<String> = commands
+        .iter()
+        .map(|command| format!("\"$0\" --socket \"$1\" --timeout 1s {command}"))
+        .collect();
+    let mut command = tokio::process::Command::new("sh")
+        .args(["-c", &script.join(" && ")])
+        .arg(pair.daemon.binaries().join("writefencectl"))
         .arg(pair.daemon.socket())
-        // It need not wait long to be sure that the daemon is gone.
-        .args(["--timeout", "1s"])
-        .args(["switchover", "--to", to, "--reason", "moment"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true)
@@ -116,7 +155,7 @@ async fn moment(pair: &mut Pair, dice: &mut Dice) -> Result<String> {
     pair.daemon.kill()?;
     command.wait().await?;
     pair.daemon.launch(&[]).await?;
-    let way = go_on(pair, dice).await?;
+    let way = go_on(pair, dice, &commands, to).await?;
     writes_pass(pair).await?;
     let primary = pair.group().await?["primary"].as_str().map(str::to_owned);
     let primary = primary.context("primary")?;
@@ -134,11 +173,12 @@ async fn moment(pair: &mut Pair, dice: &mut Dice) -> Result<String> {
         Ok(pair.daemon.ctl(&["preflight", "--to", other]).await?.code == 0)
     })
     .await?;
-    Ok(format!("{wait} ms, {way}, {from} → {primary}"))
+    Ok(format!("{moved:?}, {wait} ms, {way}, {from} → {primary}"))
 }
 
 /// Resumes or aborts what was interrupted, by the dice; behind the point of no return only forward.
-async fn go_on(pair: &Pair, dice: &mut Dice) -> Result<String> {
+/// A run of single steps is resumed in its last one, and then led to its end.
+async fn go_on(pair: &Pair, dice: &mut Dice, commands: &[String], to: &str) -> Result<String> {
     let run = pair.group().await?["run"].clone();
     let step = run["step"].as_str().unwrap_or("none").to_owned();
     let state = run["state"].as_str().unwrap_or("none").to_owned();
@@ -151,6 +191,13 @@ async fn go_on(pair: &Pair, dice: &mut Dice) -> Result<String> {
     }
     if state == "interrupted" {
         pair.ctl(0, &["resume"]).await?;
+        // Where it has moved already only the opening is left, and repeating that changes nothing.
+        let moved = pair.group().await?["primary"] == to;
+        let left = if moved { commands.len() - 1 } else { 0 };
+        for command in commands[left..].iter().filter(|_| commands.len() > 1) {
+            let words: Vec<&str> = command.split(' ').collect();
+            pair.ctl(0, &words).await.context("a step repeated")?;
+        }
         return Ok(format!("resumed at {step}"));
     }
     Ok(format!("{state} at {step}"))

@@ -90,10 +90,7 @@ pub(crate) fn sentence(fact: &Fact) -> (Option<Step>, String) {
                 None => "nobody has written since: the write gap is not known".to_owned(),
             },
         ),
-        Fact::Loss(loss) => (
-            Some(Step::Preflight),
-            format!("stated loss: {}", loss.sentence),
-        ),
+        Fact::Loss(loss) => (None, format!("stated loss: {}", loss.sentence)),
         Fact::Diverged(log) => (None, log.sentence()),
         Fact::Note { step, text } => (*step, text.clone()),
     }

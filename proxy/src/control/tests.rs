@@ -581,6 +581,24 @@ async fn prepare(desk: &Arc<Desk>) {
 }
 
 #[tokio::test]
+async fn a_prepare_that_meets_an_opening_is_no_repeat_of_the_fence_before_it() {
+    let World { desk, .. } = World::open().await;
+    prepare(&desk).await;
+    rest(&desk).await;
+    let open = OpenWrites {
+        primary: "a".to_owned(),
+        accept_loss: false,
+    };
+    verbs::open_writes(&desk, call(), open).await.unwrap();
+    prepare(&desk).await;
+    rest(&desk).await;
+    assert!(
+        desk.actor.is_fenced(),
+        "who asked for a fence was told that it stands"
+    );
+}
+
+#[tokio::test]
 async fn an_admitted_request_does_its_sql_before_the_sql_lane_is_fenced() {
     let World { desk, .. } = World::open().await;
     desk.settings.store(Arc::new(Settings {

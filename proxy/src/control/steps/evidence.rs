@@ -102,6 +102,9 @@ impl Course {
             Ok(()) => return Ok(Vec::new()),
             Err(not_shown) => not_shown,
         };
+        if self.kind != RunKind::Failover {
+            self.state_loss_ahead().await?;
+        }
         let started = self.facts()?.started;
         let (by, reason) = (started.actor, started.reason);
         let detail = format!("loss accepted by {by} ({reason}); {why}; {not_shown}");

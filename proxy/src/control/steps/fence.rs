@@ -46,15 +46,20 @@ impl Course {
             preflight::sessions_again(&mut self.found, &self.desk);
         }
         if self.kind == RunKind::Failover {
-            let (from, to) = (self.from.clone(), self.candidate()?.clone());
-            let seen = self.desk.servers.observe(&to).await.ok();
-            let stated = loss::stated(&self.desk, &from, &to, seen.as_ref());
-            self.desk.book.note(Fact::Loss(stated)).await?;
+            self.state_loss_ahead().await?;
         }
         // Asked before the run began; a blocked move leaves no run behind.
         let mut found = std::mem::take(&mut self.found);
         found.extend(self.checks().await?);
         Ok(found)
+    }
+
+    /// What the promotion would lose, told before it.
+    pub(super) async fn state_loss_ahead(&self) -> Result<(), ApiError> {
+        let to = self.candidate()?;
+        let seen = self.desk.servers.observe(to).await.ok();
+        let stated = loss::stated(&self.desk, &self.from, to, seen.as_ref());
+        self.desk.book.note(Fact::Loss(stated)).await
     }
 
     /// A candidate that was the primary once has kept the barrier of that time. What stands in the way

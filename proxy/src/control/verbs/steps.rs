@@ -29,6 +29,8 @@ use crate::upstream::Region;
 const STEP_ENDS: Duration = Duration::from_secs(2);
 
 pub(crate) async fn prepare(desk: &Arc<Desk>, call: Call, ask: Prepare) -> Verdict<Run> {
+    // An opening that is under way would undo what the answer promises.
+    let_it_end(desk).await;
     let _verbs = desk.verbs.lock().await;
     let live = compared(desk, &call)?;
     let from = primary(desk, &ask.primary)?;
@@ -37,7 +39,11 @@ pub(crate) async fn prepare(desk: &Arc<Desk>, call: Call, ask: Prepare) -> Verdi
         && live.opened.is_none()
         && live.fence.is_some()
         && live.state == RunState::Running
+        && desk.actor.is_fenced()
     {
+        if desk.book.is_working() && live.step >= Some(Step::Pnr) {
+            return Err(in_progress(live));
+        }
         return shown(desk);
     }
     make_room(desk, live).await?;
