@@ -103,7 +103,7 @@ impl Desk {
     /// Our own logins in a region, asked anew each time the barrier looks.
     pub(crate) fn own(&self, region: &Region) -> Own {
         let (sessions, region) = (Arc::clone(&self.group.sessions), region.clone());
-        Arc::new(move || sessions.backends(&region))
+        Arc::new(move || sessions.own(&region))
     }
 
     /// As `own`, with those as walled that were let go on reading and are to be proven once more.

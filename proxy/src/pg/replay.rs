@@ -17,8 +17,9 @@ use super::params::Pairs;
 use super::server::Server;
 use super::track::{Prepared, set_config};
 use crate::group::Group;
+use crate::sessions::LoggingIn;
 use crate::upstream::Target;
-use crate::upstream::wire::{Login, LoginError, Proof, login};
+use crate::upstream::wire::{Login, LoginError, Proof, login_told};
 
 /// Reported parameters that the client can change without a SET statement of its own (set_config,
 /// a function): carried over by value.
@@ -90,6 +91,8 @@ pub(crate) struct Ready {
     pub(crate) version: Option<u64>,
     /// The unnamed statement that was replayed.
     pub(crate) unnamed: Option<Arc<Prepared>>,
+    /// Until the session has taken it.
+    pub(crate) under_way: LoggingIn,
 }
 
 /// What has to be replayed, copied out of the session.
@@ -179,7 +182,10 @@ pub(crate) async fn prepare(
     };
     let timeout = group.settings.load().login_timeout;
     let as_whom = login_as(&target, &who, timeout);
-    let connected = login(&target.endpoint, &as_whom).await.inspect_err(|_| {
+    let under_way = group.sessions.logs_in(&target.region);
+    let told = |address| under_way.at(address);
+    let connected = login_told(&target.endpoint, &as_whom, &told).await;
+    let connected = connected.inspect_err(|_| {
         group
             .sessions
             .totals
@@ -194,6 +200,7 @@ pub(crate) async fn prepare(
         server,
         version: whole.then_some(state.version),
         unnamed: state.unnamed,
+        under_way,
     })
 }
 

@@ -118,7 +118,7 @@ async fn log_in(
     let timeout = group.settings.load().login_timeout;
     let as_whom = replay::login_as(&target, who, timeout);
     let made = match through {
-        Some(client) => login_through(&target.endpoint, &as_whom, client).await,
+        Some(client) => login_through(&target.endpoint, &as_whom, &|_| {}, client).await,
         None => login(&target.endpoint, &as_whom).await,
     };
     let refusal = match made {
