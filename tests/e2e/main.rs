@@ -25,6 +25,8 @@ mod hardship;
 mod hooks;
 mod http_bodies;
 mod http_fence;
+mod http_frames;
+mod http_hints;
 mod http_memory;
 mod http_orphans;
 mod http_repoint;

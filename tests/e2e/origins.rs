@@ -49,6 +49,11 @@ impl Origins {
 
     async fn opened(driver: &str, extra: &str) -> Result<Self> {
         let origins = Self::start(driver, extra).await?;
+        if driver.is_empty() {
+            // Nothing tells which of them takes writes.
+            let first = ["open-writes", "--primary", "a"];
+            origins.ctl(0, &first).await?;
+        }
         let log = || process::tail(&origins.daemon.log());
         origins.daemon.wait_open().await.with_context(log)?;
         Ok(origins)
@@ -246,6 +251,51 @@ async fn a_first_start_that_the_program_contradicts_is_for_the_operator() -> Res
 }
 
 #[tokio::test]
+async fn a_first_start_that_nothing_is_told_of_is_for_the_operator() -> Result<()> {
+    let origins = Origins::start("", "").await?;
+    until("the operator to be asked", SOON, async || {
+        let group = origins.daemon.status().await?;
+        let notices = group["notices"].to_string();
+        Ok(notices.contains("nothing tells which region takes writes"))
+    })
+    .await?;
+    assert_eq!(origins.post().await?, (503, false.into()));
+    let read = send(origins.port, "GET", "/orders", "", "").await?;
+    assert_eq!(read.status, 200, "reads flow");
+    origins.ctl(0, &["open-writes", "--primary", "a"]).await?;
+    assert_eq!(origins.post().await?, (200, "a".into()));
+    let notices = origins.daemon.status().await?["notices"].to_string();
+    ensure!(!notices.contains("first start"), "what is over: {notices}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_region_that_takes_writes_by_the_programs_word_sounds_the_alarm() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let driver = program(folder.path(), "true")?;
+    let origins = Origins::opened(&driver, "").await?;
+    let alarms = async || {
+        let group = origins.daemon.status().await?;
+        anyhow::Ok(group["notices"].to_string().contains("SPLIT BRAIN: b"))
+    };
+    assert!(!alarms().await?);
+    fs::write(folder.path().join("b"), PRIMARY)?;
+    until("the alarm", SOON * 2, async || alarms().await).await?;
+    // A program that fails says nothing, so nothing is over.
+    fs::write(folder.path().join("b"), "broken")?;
+    let asked = || fs::read_to_string(folder.path().join("asked")).unwrap_or_default();
+    let before = asked().lines().count();
+    // Two questions on both regions: the first after the change has been answered.
+    until("the program to be asked again", SOON * 3, async || {
+        Ok(asked().lines().count() >= before + 4)
+    })
+    .await?;
+    assert!(alarms().await?);
+    fs::write(folder.path().join("b"), STANDBY)?;
+    until("the alarm's end", SOON * 2, async || Ok(!alarms().await?)).await
+}
+
+#[tokio::test]
 async fn a_program_that_must_show_the_old_region_stopped_is_required_to() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let flag = folder.path().join("stopped");
@@ -314,6 +364,8 @@ async fn a_redis_pair_alone_moves_with_its_promotion_as_a_hook() -> Result<()> {
     );
     let daemon = Daemon::start(options).await?;
     let log = || process::tail(&daemon.log());
+    let first = ["open-writes", "--primary", "a"];
+    daemon.ctl(&first).await?.ok()?;
     daemon.wait_open().await.with_context(log)?;
     let mut client = RedisClient::connect(port).await?;
     ensure!(client.ask(&["SET", "before", "1"]).await? == "OK");

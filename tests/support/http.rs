@@ -41,6 +41,8 @@ pub struct Seen {
     pub headers: HeaderMap,
     /// Bytes of its body; `None` if the body broke off.
     pub body: Option<usize>,
+    /// What stood behind it.
+    pub trailers: HeaderMap,
     /// Number of the connection it came on.
     pub connection: usize,
 }
@@ -212,6 +214,7 @@ async fn answer(
         path: path.clone(),
         headers: request.headers().clone(),
         body: None,
+        trailers: HeaderMap::new(),
         connection,
     };
     if path == "/ws" {
@@ -230,12 +233,11 @@ async fn answer(
     }
     let grpc = seen.headers.get("content-type").cloned();
     let grpc = grpc.filter(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    let body = request
-        .into_body()
-        .collect()
-        .await
-        .map(|body| body.to_bytes());
-    seen.body = body.as_ref().ok().map(Bytes::len);
+    let body = request.into_body().collect().await;
+    if let Ok(body) = body {
+        seen.trailers = body.trailers().cloned().unwrap_or_default();
+        seen.body = Some(body.to_bytes().len());
+    }
     let epoch = seen.headers.get("writefence-epoch").cloned();
     let whole = seen.body.is_some();
     let text = format!(

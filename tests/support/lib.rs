@@ -10,6 +10,7 @@
 pub mod api;
 pub mod daemon;
 pub mod eventually;
+pub mod frames;
 pub mod http;
 pub mod ledger;
 pub mod network;

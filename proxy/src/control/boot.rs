@@ -254,7 +254,12 @@ pub async fn open_origins(
     for place in servers.places() {
         let own = Arc::clone(&desk);
         let interval = move || own.settings.load().interval;
-        let watched = origins::watch(Arc::clone(place), interval, parts.stop.clone());
+        let watched = origins::watch(
+            Arc::clone(&servers),
+            Arc::clone(place),
+            interval,
+            parts.stop.clone(),
+        );
         parts.tasks.spawn(watched);
     }
     begin(&desk, boot, &parts).await?;
@@ -457,7 +462,10 @@ async fn try_first_start(desk: &Arc<Desk>) -> FirstStart {
     let seen = futures_util::future::join_all(asked).await;
     let verdict = match desk.servers.has_database() {
         true => start::first_start(&primary, &seen),
-        false => start::first_start_of_origins(&primary, &seen),
+        false => {
+            let told = desk.servers.driver().is_some();
+            start::first_start_of_origins(&primary, &seen, told)
+        }
     };
     if verdict != FirstStart::Open || desk.actor.is_decided() || desk.book.live().is_some() {
         return verdict;

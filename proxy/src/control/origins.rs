@@ -1,7 +1,7 @@
 //! Groups without a database: HTTP origins and other servers behind the seam of `servers`.
 //!
 //! Nothing here tells a primary from a standby, so nothing is said of roles, identities and positions
-//! but what the driver's program says when it is asked. A probe is a connection to each of a region's
+//! but what the driver's program says. A probe is a connection to each of a region's
 //! servers that is closed again. There is no barrier: whatever would bar, certify or promote by SQL
 //! answers that there is no database, and the steps of a run do not ask for it (`steps::origins`).
 
@@ -28,6 +28,9 @@ use crate::upstream::{
 
 /// The shortest time between two probes of a region, whoever asks.
 const PROBE_AT_MOST: Duration = Duration::from_secs(1);
+
+/// The same where each probe starts the driver's program.
+const PROGRAM_AT_MOST: Duration = Duration::from_secs(3);
 
 /// What a group without a database is built from.
 #[derive(Clone, Debug)]
@@ -100,7 +103,7 @@ impl Origins {
     }
 
     /// What the program says of a region; nothing where there is none.
-    async fn said(&self, place: &Place) -> Result<(Option<Role>, Option<bool>), ApiError> {
+    async fn said(&self, place: &Place) -> Result<Said, ApiError> {
         let Some(words) = &self.plan.program else {
             return Ok((None, None));
         };
@@ -156,9 +159,13 @@ impl Place {
         Ok(Observation::silent(self.endpoint.clone()))
     }
 
-    async fn look(&self) {
+    /// `said` is what the driver's program says when it is asked.
+    async fn look(&self, said: impl Future<Output = Said>) {
         let at = clock::now();
-        let answer = self.probe().await;
+        let mut answer = self.probe().await;
+        if let Ok(seen) = &mut answer {
+            (seen.role, seen.writable) = said.await;
+        }
         let before = self.seen.load();
         let kept = before
             .as_ref()
@@ -176,15 +183,33 @@ impl Place {
     }
 }
 
+/// Role, and whether writes are taken, as far as somebody tells.
+type Said = (Option<Role>, Option<bool>);
+
 /// Probes a region until the end, every `interval` and when it is asked for.
-pub(crate) async fn watch(place: Arc<Place>, interval: impl Fn() -> Duration, mut stop: Shutdown) {
+pub(crate) async fn watch(
+    origins: Arc<Origins>,
+    place: Arc<Place>,
+    interval: impl Fn() -> Duration,
+    mut stop: Shutdown,
+) {
+    let at_most = match origins.plan.program {
+        Some(_) => PROGRAM_AT_MOST,
+        None => PROBE_AT_MOST,
+    };
     while !stop.is_stopping() {
-        place.look().await;
+        // A program that fails has said nothing.
+        let said = async { origins.said(&place).await.unwrap_or_default() };
+        place.look(said).await;
         let looked = clock::now();
-        while looked.elapsed() < interval() {
+        let pause = match origins.plan.program {
+            Some(_) => interval().max(PROGRAM_AT_MOST),
+            None => interval(),
+        };
+        while looked.elapsed() < pause {
             // Every arm may be dropped: a sleep, a look at a flag, and a word that stays said.
             tokio::select! {
-                () = sleep(PROBE_AT_MOST.min(interval())) => {}
+                () = sleep(at_most.min(pause)) => {}
                 () = place.look_now.notified() => break,
                 () = stop.stopping() => return,
             }

@@ -112,33 +112,88 @@ pub(crate) fn first_start(primary: &Region, seen: &[(Region, Option<Observation>
     FirstStart::Open
 }
 
-/// The same where there is no database: the file says who the primary is, and it must answer. A
-/// driver's program that says otherwise of any region is believed, and leaves it to the operator.
+/// The same where there is no database. Only the driver's program can tell which region takes writes,
+/// and it must say so of all of them. The file alone does not: a daemon whose state was lost would
+/// open where the primary was before the last move. One region alone leaves nothing to mistake.
 pub(crate) fn first_start_of_origins(
     primary: &Region,
     seen: &[(Region, Option<Observation>)],
+    told: bool,
 ) -> FirstStart {
     let decides = "`open-writes --primary R` decides";
+    let never = |text: String| FirstStart::Never(format!("first start: {text}; {decides}"));
+    let is_alone = seen.len() == 1;
+    if !told && !is_alone {
+        return never("nothing tells which region takes writes".to_owned());
+    }
     for (region, seen) in seen {
-        let Some(seen) = seen else { continue };
-        let is_primary = region == primary;
-        let contradicts = match (seen.role, seen.writable) {
-            (Some(Role::Standby), _) | (_, Some(false)) => is_primary,
-            (Some(Role::Primary), _) | (_, Some(true)) => !is_primary,
-            (None, None) => false,
-        };
-        if contradicts {
-            let word = if is_primary { "none" } else { "the primary" };
-            return FirstStart::Never(format!(
-                "first start: the driver's program says that {region} is {word}, {primary} is \
-                 configured; {decides}"
+        let Some(seen) = seen else {
+            return FirstStart::NotYet(format!(
+                "first start: {region} did not answer yet; all regions must, or {decides}"
             ));
+        };
+        let takes = match (seen.role, seen.writable) {
+            (Some(Role::Standby), _) | (_, Some(false)) => Some(false),
+            (Some(Role::Primary), _) | (_, Some(true)) => Some(true),
+            (None, None) => None,
+        };
+        let is_primary = region == primary;
+        match takes {
+            Some(takes) if takes == is_primary => {}
+            None if is_alone => {}
+            None => {
+                return never(format!(
+                    "the driver's program does not say whether {region} takes writes"
+                ));
+            }
+            Some(takes) => {
+                let word = if takes { "the primary" } else { "none" };
+                return never(format!(
+                    "the driver's program says that {region} is {word}, {primary} is configured"
+                ));
+            }
         }
     }
-    match seen.iter().find(|(region, _)| region == primary) {
-        Some((_, Some(_))) => FirstStart::Open,
-        _ => FirstStart::NotYet(format!(
-            "first start: {primary} did not answer yet; it must, or {decides}"
-        )),
+    match seen.iter().any(|(region, _)| region == primary) {
+        true => FirstStart::Open,
+        false => never(format!("{primary} is not a region of the group")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::fake::{primary, standby};
+    use super::*;
+
+    #[test]
+    fn a_first_start_without_a_database_opens_only_on_what_a_program_says_of_all() {
+        let (a, b) = (Region::new("a"), Region::new("b"));
+        let silent = || Observation {
+            role: None,
+            writable: None,
+            ..primary("a", 1)
+        };
+        let two = |of_a, of_b| [(a.clone(), of_a), (b.clone(), of_b)];
+        let judge = |seen: &[_], told| first_start_of_origins(&a, seen, told);
+        let never = |start| matches!(start, FirstStart::Never(_));
+        let (yes, no) = (primary("a", 1), standby("b", 1));
+        let both = two(Some(yes.clone()), Some(no.clone()));
+        assert_eq!(judge(&both, true), FirstStart::Open);
+        assert!(never(judge(&two(Some(silent()), Some(silent())), false)));
+        assert!(never(judge(&two(Some(yes.clone()), Some(silent())), true)));
+        assert!(never(judge(
+            &two(Some(yes.clone()), Some(yes.clone())),
+            true
+        )));
+        assert!(never(judge(
+            &two(Some(no.clone()), Some(yes.clone())),
+            true
+        )));
+        let one_down = judge(&two(Some(yes), None), true);
+        assert!(matches!(one_down, FirstStart::NotYet(_)), "{one_down:?}");
+        // Alone, it has only to answer.
+        let alone = [(a.clone(), Some(silent()))];
+        assert_eq!(judge(&alone, false), FirstStart::Open);
+        assert!(never(judge(&[(a.clone(), Some(no))], true)));
     }
 }

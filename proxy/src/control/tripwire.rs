@@ -106,12 +106,15 @@ impl Tripwire {
         let Some(seen) = seen else {
             return Judged::Same;
         };
-        if seen.role != Some(Role::Primary) {
-            state.marks.remove(region);
-            return Judged::Quiet;
-        }
-        if seen.writable == Some(true) {
-            return Judged::TakesWrites;
+        match (seen.role, seen.writable) {
+            // Nobody tells, as where there is no database and no program: silence as well.
+            (None, None) => return Judged::Same,
+            (Some(Role::Standby), _) | (None, Some(false)) => {
+                state.marks.remove(region);
+                return Judged::Quiet;
+            }
+            (None | Some(Role::Primary), Some(true)) => return Judged::TakesWrites,
+            (Some(Role::Primary), _) => {}
         }
         let Some(next) = seen.next_xid else {
             return Judged::Same;
@@ -297,6 +300,18 @@ mod tests {
         wire.quiet("a");
         assert!(wire.alarms().is_empty() && wire.set("a", Alarm::TakesWrites));
         assert_eq!(wire.raised(), 2);
+        // A program may tell of one and not of the other.
+        let told = |writable| Observation {
+            role: None,
+            writable,
+            ..primary("a", 1)
+        };
+        assert_eq!(
+            wire.judge("a", Some(&told(Some(true)))),
+            Judged::TakesWrites
+        );
+        assert_eq!(wire.judge("a", Some(&told(None))), Judged::Same);
+        assert_eq!(wire.judge("a", Some(&told(Some(false)))), Judged::Quiet);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
@@ -21,8 +22,8 @@ pub(super) const PIECES: usize = 4;
 #[derive(Debug)]
 pub(super) enum Piece {
     Data(Bytes),
-    /// All has come.
-    End,
+    /// All has come, with what stood behind it.
+    End(Option<HeaderMap>),
 }
 
 /// The client left in the middle.
@@ -35,12 +36,23 @@ pub(super) struct Cut;
 pub(super) struct UpBody {
     first: VecDeque<Bytes>,
     rest: Option<mpsc::Receiver<Piece>>,
+    trailers: Option<HeaderMap>,
 }
 
 impl UpBody {
     /// A body of which `first` is there already; the rest, if there is one, comes through `rest`.
     pub(super) fn new(first: VecDeque<Bytes>, rest: Option<mpsc::Receiver<Piece>>) -> Self {
-        Self { first, rest }
+        Self {
+            first,
+            rest,
+            trailers: None,
+        }
+    }
+
+    /// With what stands behind a body that is there already.
+    pub(super) fn with_trailers(mut self, trailers: Option<HeaderMap>) -> Self {
+        self.trailers = trailers;
+        self
     }
 
     /// Nothing of it is to come any more, so it can be sent again.
@@ -60,27 +72,27 @@ impl Body for UpBody {
         if let Some(data) = self.first.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
-        let Some(rest) = &mut self.rest else {
-            return Poll::Ready(None);
-        };
-        match std::task::ready!(rest.poll_recv(cx)) {
-            Some(Piece::Data(data)) => Poll::Ready(Some(Ok(Frame::data(data)))),
-            Some(Piece::End) => {
-                self.rest = None;
-                Poll::Ready(None)
+        if let Some(rest) = &mut self.rest {
+            match std::task::ready!(rest.poll_recv(cx)) {
+                Some(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Some(Piece::End(trailers)) => (self.rest, self.trailers) = (None, trailers),
+                None => return Poll::Ready(Some(Err(Cut))),
             }
-            None => Poll::Ready(Some(Err(Cut))),
         }
+        Poll::Ready(self.trailers.take().map(|them| Ok(Frame::trailers(them))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_empty() && self.rest.is_none()
+        self.first.is_empty() && self.rest.is_none() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.rest {
-            None => SizeHint::with_exact(self.first.iter().map(|part| part.len() as u64).sum()),
-            Some(_) => SizeHint::default(),
+        match (&self.rest, &self.trailers) {
+            (None, None) => {
+                SizeHint::with_exact(self.first.iter().map(|part| part.len() as u64).sum())
+            }
+            // Trailers need chunks, and whoever is told a length sends none.
+            _ => SizeHint::default(),
         }
     }
 }
@@ -117,5 +129,25 @@ mod tests {
         assert!(body.frame().await.unwrap().is_ok());
         assert!(body.frame().await.is_none());
         assert!(body.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn trailers_come_behind_the_last_piece_however_it_came() {
+        let trailers = || HeaderMap::from_iter([(http::header::ETAG, "a".parse().unwrap())]);
+        let (tx, rx) = mpsc::channel(PIECES);
+        tx.try_send(Piece::End(Some(trailers()))).unwrap();
+        let streamed = UpBody::new(VecDeque::new(), Some(rx));
+        let ahead = UpBody::new(VecDeque::new(), None).with_trailers(Some(trailers()));
+        for mut body in [streamed, ahead] {
+            assert!(!body.is_end_stream());
+            assert_eq!(
+                body.size_hint().exact(),
+                None,
+                "a length would leave no room for them"
+            );
+            let frame = body.frame().await.unwrap().unwrap();
+            assert_eq!(frame.into_trailers().unwrap(), trailers());
+            assert!(body.frame().await.is_none());
+        }
     }
 }

@@ -35,6 +35,8 @@ const TRIES: usize = 3;
 /// To the client.
 #[derive(Debug)]
 pub(super) enum Event {
+    /// Something before the answer.
+    Hint(StatusCode, HeaderMap),
     /// The head; the body is empty if told so.
     Head(Box<response::Parts>, bool),
     Data(Bytes),
@@ -171,12 +173,13 @@ async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease
         pool,
         aim,
         elsewhere,
-        request,
+        mut request,
         need,
         read_timeout,
         upgrade,
         events,
     } = order;
+    pass_hints(&mut request, &events);
     let is_write = debt.is_some();
     let answered = answer(
         &pool,
@@ -212,6 +215,20 @@ async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease
     drop(upgrade);
     relay(answer, &events, is_write, read_timeout).await?;
     Ok(Some(lease))
+}
+
+/// Passes on what an HTTP/1 server says before its answer. hyper tells nothing of it over HTTP/2.
+/// Where the client is slow it is left out: it promises nothing.
+fn pass_hints(request: &mut Request<UpBody>, events: &mpsc::Sender<Event>) {
+    // Weak, so that the end of the exchange is still the end of its events.
+    let events = events.downgrade();
+    hyper::ext::on_informational(request, move |hint| {
+        // "Continue" is ours to say, and an upgrade is no hint.
+        let ours = [StatusCode::CONTINUE, StatusCode::SWITCHING_PROTOCOLS];
+        if let (false, Some(events)) = (ours.contains(&hint.status()), events.upgrade()) {
+            let _ = events.try_send(Event::Hint(hint.status(), hint.headers().clone()));
+        }
+    });
 }
 
 /// Sends the request and waits for the head of its answer.
@@ -289,6 +306,7 @@ fn again(request: &Request<UpBody>, lease: &Lease, is_write: bool) -> Option<Req
     request.uri().clone_into(copy.uri_mut());
     *copy.version_mut() = request.version();
     request.headers().clone_into(copy.headers_mut());
+    request.extensions().clone_into(copy.extensions_mut());
     Some(copy)
 }
 

@@ -26,15 +26,15 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The longest request id that is taken over from a client.
 const REQUEST_ID_BYTES: usize = 128;
 
-/// Headers that end at each hop.
-const HOP: [HeaderName; 9] = [
+/// Headers that end at each hop. `Trailer` is none of them: it is how somebody further on sees that
+/// a trailer was dropped.
+const HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
     header::TE,
-    header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
@@ -103,6 +103,74 @@ pub(super) fn to_downstream(headers: &mut HeaderMap) {
     strip_hop(headers);
     headers.remove(OUTCOME);
     headers.append(header::VIA, HeaderValue::from_static("1.1 writefence"));
+}
+
+/// Makes an answer before the answer ready for the client.
+pub(super) fn hint(headers: &mut HeaderMap) {
+    strip_hop(headers);
+    headers.remove(OUTCOME);
+}
+
+/// Takes out of trailers what has no business there (RFC 9110 6.5.1). Servers that merge them with
+/// the head would find another length, user or method in them than was judged.
+pub(super) fn trailers(trailers: &mut HeaderMap) {
+    strip_hop(trailers);
+    let forbidden: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| is_of_the_head(name.as_str()))
+        .cloned()
+        .collect();
+    for name in forbidden {
+        trailers.remove(name);
+    }
+}
+
+/// Framing, routing, conditions, credentials, what controls a cache or a client, and what is ours.
+fn is_of_the_head(name: &str) -> bool {
+    const NAMES: [&str; 33] = [
+        "age",
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-length",
+        "content-location",
+        "content-range",
+        "content-type",
+        "cookie",
+        "date",
+        "expect",
+        "expires",
+        "forwarded",
+        "host",
+        "idempotency-key",
+        "location",
+        "max-forwards",
+        "origin",
+        "pragma",
+        "range",
+        "referer",
+        "retry-after",
+        "set-cookie",
+        "traceparent",
+        "tracestate",
+        "trailer",
+        "user-agent",
+        "vary",
+        "via",
+        "warning",
+        "www-authenticate",
+        "x-method-override",
+        "x-request-id",
+    ];
+    const BEGINNINGS: [&str; 6] = [
+        "if-",
+        "proxy-",
+        "sec-",
+        "writefence-",
+        "x-forwarded-",
+        "x-http-method",
+    ];
+    NAMES.contains(&name) || BEGINNINGS.iter().any(|one| name.starts_with(one))
 }
 
 fn forwarded(headers: &mut HeaderMap, from: From<'_>) {
@@ -255,6 +323,30 @@ mod tests {
         to_upstream(&mut headers, "main:7", "id1", from(true));
         assert_eq!(headers["x-forwarded-for"], "10.0.0.1, 10.0.0.2, 192.0.2.7");
         assert_eq!(headers["x-forwarded-proto"], "http");
+    }
+
+    #[test]
+    fn trailers_bring_nothing_that_belongs_into_the_head() {
+        let mut behind = of(&[
+            ("content-length", "3"),
+            ("transfer-encoding", "chunked"),
+            ("host", "b"),
+            ("authorization", "secret"),
+            ("x-http-method-override", "DELETE"),
+            ("x-http-method", "DELETE"),
+            ("x-method-override", "DELETE"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("writefence-epoch", "main:999"),
+            ("connection", "x-mine"),
+            ("x-mine", "1"),
+            ("content-digest", "sha-256=:x:"),
+            ("grpc-status", "0"),
+            ("x-checksum", "1"),
+        ]);
+        trailers(&mut behind);
+        let mut left: Vec<_> = behind.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["content-digest", "grpc-status", "x-checksum"]);
     }
 
     #[test]

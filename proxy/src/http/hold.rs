@@ -7,7 +7,7 @@
 //! always find one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -16,7 +16,7 @@ use writefence_config as config;
 
 use super::Front;
 use super::refuse::Why;
-use super::request::Peer;
+use super::request::{Peer, Tally};
 use super::server::Downstream;
 use crate::gate::{Answer, End, Lane, Look, Parked, Permit, Phase, Refusal, Turn};
 
@@ -108,16 +108,16 @@ const fn is_fenced(look: Look) -> bool {
 }
 
 /// A held stream's part of its HTTP/2 connection.
-struct Share(Option<Arc<AtomicUsize>>);
+struct Share(Option<Arc<Tally>>);
 
 impl Share {
     fn take(peer: &Peer, down: &Downstream, streams: usize) -> Result<Self, NotAdmitted> {
         if !down.is_http2() {
             return Ok(Self(None));
         }
-        let share = Self(Some(Arc::clone(&peer.held)));
+        let share = Self(Some(Arc::clone(&peer.tally)));
         // Counted first, so that two that come at once do not both fit.
-        if peer.held.fetch_add(1, Ordering::SeqCst) >= (streams / 2).max(1) {
+        if peer.tally.held.fetch_add(1, Ordering::SeqCst) >= (streams / 2).max(1) {
             return Err(NotAdmitted::Refused(Why::ShareFull));
         }
         Ok(share)
@@ -126,8 +126,8 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        if let Some(held) = &self.0 {
-            held.fetch_sub(1, Ordering::SeqCst);
+        if let Some(tally) = &self.0 {
+            tally.held.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }

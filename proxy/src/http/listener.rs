@@ -6,11 +6,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Front;
 use super::figures::Fate;
@@ -28,6 +27,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What an HTTP/2 client says first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long an HTTP/2 client without a request has to close its connection once it was asked to.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// Requests of an HTTP/2 connection that a client may cancel in any case within that time.
+const CANCELS: usize = 200;
+const CANCELS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Between two looks at a preface that comes in pieces.
 const PREFACE_PIECE: Duration = Duration::from_millis(2);
@@ -59,10 +65,9 @@ pub(super) async fn serve(
                     continue;
                 }
                 let (served, stop) = (Arc::clone(&front), stop.clone());
-                front.tasks.spawn(async move {
-                    connection(served, stream, client, stop).await;
-                    drop(counted);
-                });
+                front
+                    .tasks
+                    .spawn(connection(served, stream, client, counted, stop));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -103,7 +108,13 @@ impl Drop for Counted {
     }
 }
 
-async fn connection(front: Arc<Front>, stream: TcpStream, client: SocketAddr, stop: Shutdown) {
+async fn connection(
+    front: Arc<Front>,
+    stream: TcpStream,
+    client: SocketAddr,
+    counted: Counted,
+    stop: Shutdown,
+) {
     // Without it small answers would wait for the client's delayed acknowledgements.
     let _ = stream.set_nodelay(true);
     // Boxed: only as large as this while it goes on.
@@ -115,7 +126,7 @@ async fn connection(front: Arc<Front>, stream: TcpStream, client: SocketAddr, st
         return;
     };
     match is_http2 {
-        true => Box::pin(http2(front, socket, client, stop)).await,
+        true => Box::pin(http2(front, socket, client, counted, stop)).await,
         false => http1(front, socket, client, stop).await,
     }
 }
@@ -153,7 +164,7 @@ async fn http1(front: Arc<Front>, mut socket: Socket, client: SocketAddr, mut st
     let peer = Peer {
         client,
         tls: socket.is_tls(),
-        held: Arc::new(AtomicUsize::new(0)),
+        tally: Arc::default(),
     };
     loop {
         let wait = timeout(front.listener.idle_timeout, socket.wait());
@@ -205,23 +216,36 @@ async fn reject(front: &Front, down: Downstream, why: NoRequest) {
     down.reject(reply.head, reply.body).await;
 }
 
-async fn http2(front: Arc<Front>, socket: Socket, client: SocketAddr, mut stop: Shutdown) {
+async fn http2(
+    front: Arc<Front>,
+    socket: Socket,
+    client: SocketAddr,
+    counted: Counted,
+    mut stop: Shutdown,
+) {
     let limit = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     let (streams, head) = (front.listener.streams, front.listener.header_bytes);
     let peer = Peer {
         client,
         tls: socket.is_tls(),
-        held: Arc::new(AtomicUsize::new(0)),
+        tally: Arc::default(),
     };
     let greeted = H2Connection::greet(socket, limit(streams), limit(head));
     let Ok(Some(mut connection)) = timeout(front.listener.header_timeout, greeted).await else {
         return;
     };
-    // Streams tell by their share of this that they are still there.
-    let live = Arc::new(());
+    // Requests tell by their share of its place that they are still there, also those whose client
+    // has left: so neither a connection's number of them nor the listener's can be got around.
+    let place = Arc::new(counted);
+    let under_way = |place: &Arc<Counted>| Arc::strong_count(place) - 1;
     let mut winding_down = false;
+    let mut haste = Haste::default();
     loop {
-        let idle = Arc::strong_count(&live) == 1;
+        let idle = under_way(&place) == 0;
+        let patience = match winding_down {
+            true => PARTING,
+            false => front.listener.idle_timeout,
+        };
         // All arms may be dropped: the next stream stays with the connection.
         let stream = tokio::select! {
             stream = connection.next() => stream,
@@ -230,20 +254,70 @@ async fn http2(front: Arc<Front>, socket: Socket, client: SocketAddr, mut stop: 
                 connection.wind_down();
                 continue;
             }
-            () = sleep(front.listener.idle_timeout) => match idle && Arc::strong_count(&live) == 1 {
-                true => return,
-                false => continue,
+            () = sleep(patience) => {
+                if !idle || under_way(&place) > 0 {
+                    continue;
+                }
+                if winding_down {
+                    return;
+                }
+                // Said first, so that a request that is on its way now is not lost with it.
+                winding_down = true;
+                connection.wind_down();
+                continue;
             }
         };
         let Some(stream) = stream else {
             return;
         };
-        let (front, peer, live) = (Arc::clone(&front), peer.clone(), Arc::clone(&live));
+        if haste.is_too_much(peer.tally.gone()) {
+            tracing::debug!(%client, "a client that only asks and leaves is given up");
+            return connection.give_up().await;
+        }
+        if under_way(&place) >= streams {
+            stream.refuse();
+            continue;
+        }
+        let (front, peer, place) = (Arc::clone(&front), peer.clone(), Arc::clone(&place));
         let tasks = front.tasks.clone();
         tasks.spawn(async move {
             let down = Downstream::of_stream(stream, front.pace());
             request::serve(&front, down, &peer).await;
-            drop(live);
+            drop(place);
         });
+    }
+}
+
+/// How a client asks and leaves. Each request costs its server more than its client, the more so if
+/// the client does not wait for the answer ("rapid reset"). People and browsers cancel too, but not
+/// most of the time, nor so often.
+struct Haste {
+    since: Instant,
+    taken: usize,
+    gone_before: usize,
+}
+
+impl Default for Haste {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            taken: 0,
+            gone_before: 0,
+        }
+    }
+}
+
+impl Haste {
+    /// Counts a request in; `gone` is how many clients have left so far.
+    fn is_too_much(&mut self, gone: usize) -> bool {
+        if self.since.elapsed() > CANCELS_WITHIN {
+            *self = Self {
+                gone_before: gone,
+                ..Self::default()
+            };
+        }
+        self.taken += 1;
+        let gone = gone - self.gone_before;
+        gone > CANCELS && gone * 2 > self.taken
     }
 }

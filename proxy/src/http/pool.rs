@@ -5,23 +5,23 @@
 //! time, because that tells exactly what was sent: a request that comes back unsent may be sent
 //! elsewhere, and any other failure of a write is an unknown outcome, never a second attempt.
 
+mod lease;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
-use http::{Uri, Version};
-use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::{Instant, timeout};
 
 use super::body::UpBody;
 use super::origin::{Origin, Speaks};
 use crate::gate::Epoch;
 use crate::shutdown::Tasks;
+
+use lease::Sender;
+pub(super) use lease::{Lease, Unanswered};
 
 /// Connections in rest per region; the rest is closed.
 const IDLE: usize = 64;
@@ -33,13 +33,6 @@ const STREAMS: usize = 64;
 /// HTTP/2 connections kept per region and kind. Beyond them a connection carries one exchange.
 const SHARED: usize = 16;
 
-/// Bytes that a server may send on a stream before its client has taken them. All streams of a
-/// connection may be as far behind as that, and the others still flow.
-const STREAM_WINDOW: u32 = 256 << 10;
-
-/// What all streams of a connection come to together.
-const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
-
 /// How long a connection may have rested to carry a read. Servers close theirs after a while.
 const IDLE_FOR: Duration = Duration::from_secs(30);
 
@@ -50,12 +43,6 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// How long a connection gets to come to rest behind an answer.
 const REST: Duration = Duration::from_millis(50);
-
-/// Between two questions whether an HTTP/2 connection is alive, and how long its answer may take.
-const ALIVE: Duration = Duration::from_secs(10);
-
-/// Bytes of a head that a server may answer with.
-const HEAD_BYTES: usize = 256 << 10;
 
 /// Where a request goes: one snapshot, taken under its permit.
 #[derive(Clone, Debug)]
@@ -92,29 +79,6 @@ pub(super) struct Wish {
     pub(super) need: Need,
     pub(super) reuse: Reuse,
     pub(super) writes: bool,
-}
-
-/// Why a request got no answer.
-#[derive(Debug)]
-pub(super) enum Unanswered {
-    /// Not a byte of it was sent; here it is again.
-    Unsent(Box<Request<UpBody>>, String),
-    /// What came of it is not known.
-    Lost(String),
-}
-
-enum Sender {
-    Http1(http1::SendRequest<UpBody>),
-    Http2(http2::SendRequest<UpBody>),
-}
-
-/// A connection in use.
-pub(super) struct Lease {
-    sender: Sender,
-    key: Key,
-    reused: bool,
-    /// Its share of an HTTP/2 connection, given back when it is dropped.
-    _share: Option<Arc<()>>,
 }
 
 type Key = (Epoch, String);
@@ -208,7 +172,7 @@ impl Pool {
             Some(_) => Speaks::Http1,
             None => speaks,
         };
-        let sender = self.open(stream, speaks).await?;
+        let sender = lease::open(&self.tasks, stream, speaks).await?;
         let mut share = None;
         if let Sender::Http2(sender) = &sender
             && reuse != Reuse::Never
@@ -229,39 +193,6 @@ impl Pool {
             reused: false,
             _share: share,
         })
-    }
-
-    async fn open<S>(&self, stream: S, speaks: Speaks) -> io::Result<Sender>
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
-    {
-        let io = TokioIo::new(stream);
-        match speaks {
-            Speaks::Http1 => {
-                let mut builder = http1::Builder::new();
-                builder.max_buf_size(HEAD_BYTES);
-                let (sender, connection) = builder.handshake(io).await.map_err(io::Error::other)?;
-                self.tasks.spawn(async move {
-                    // How it ended is told to whoever waits for an answer on it.
-                    let _ = connection.with_upgrades().await;
-                });
-                Ok(Sender::Http1(sender))
-            }
-            Speaks::Http2 => {
-                let mut builder = http2::Builder::new(Exec(self.tasks.clone()));
-                builder
-                    .timer(TokioTimer::new())
-                    .keep_alive_interval(ALIVE)
-                    .keep_alive_timeout(ALIVE)
-                    .initial_stream_window_size(STREAM_WINDOW)
-                    .initial_connection_window_size(CONNECTION_WINDOW);
-                let (sender, connection) = builder.handshake(io).await.map_err(io::Error::other)?;
-                self.tasks.spawn(async move {
-                    let _ = connection.await;
-                });
-                Ok(Sender::Http2(sender))
-            }
-        }
     }
 
     fn take(&self, key: &Key, speaks: Speaks, wish: Wish) -> Option<(Sender, Option<Arc<()>>)> {
@@ -344,76 +275,5 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, Shelves> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Lease {
-    /// Whether it carried something before.
-    pub(super) const fn is_reused(&self) -> bool {
-        self.reused
-    }
-
-    /// Sends a request and waits for the head of its answer.
-    pub(super) async fn send(
-        &mut self,
-        request: Request<UpBody>,
-    ) -> Result<Response<Incoming>, Unanswered> {
-        let sent = match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(for_http1(request)).await,
-            Sender::Http2(sender) => sender.try_send_request(for_http2(request)).await,
-        };
-        sent.map_err(|mut error| {
-            let request = error.take_message();
-            let why = crate::error::chain(error.error());
-            match request {
-                Some(request) => Unanswered::Unsent(Box::new(request), why),
-                None => Unanswered::Lost(why),
-            }
-        })
-    }
-}
-
-/// The path alone in the first line, the host in its header.
-fn for_http1(mut request: Request<UpBody>) -> Request<UpBody> {
-    if let Some(authority) = request.uri().authority() {
-        let host = HeaderValue::from_str(authority.as_str());
-        if let (false, Ok(host)) = (request.headers().contains_key(HOST), host) {
-            request.headers_mut().insert(HOST, host);
-        }
-    }
-    // hyper would leave out a body of unknown length where the method seldom has one.
-    let unknown = hyper::body::Body::size_hint(request.body())
-        .exact()
-        .is_none();
-    if unknown && !request.headers().contains_key(CONTENT_LENGTH) {
-        let chunked = HeaderValue::from_static("chunked");
-        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
-    }
-    let path = request.uri().path_and_query().cloned();
-    if let Some(Ok(uri)) = path.map(|path| Uri::builder().path_and_query(path).build()) {
-        *request.uri_mut() = uri;
-    }
-    request
-}
-
-/// The host in the target, where HTTP/2 has it.
-fn for_http2(mut request: Request<UpBody>) -> Request<UpBody> {
-    if request.uri().authority().is_some() {
-        request.headers_mut().remove(HOST);
-    }
-    *request.version_mut() = Version::HTTP_2;
-    request
-}
-
-/// Has hyper's tasks counted like ours.
-#[derive(Clone)]
-struct Exec(Tasks);
-
-impl<F> hyper::rt::Executor<F> for Exec
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        self.0.spawn(task);
     }
 }

@@ -21,6 +21,10 @@ const RETRY: (u64, u64) = (1, 30);
 /// gRPC's code for "try again".
 const UNAVAILABLE: &str = "14";
 
+/// gRPC's code for what nobody knows. Not UNAVAILABLE and not DEADLINE_EXCEEDED: libraries are told
+/// to try these again.
+const UNKNOWN: &str = "2";
+
 /// Why a request is not passed on. None of these was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
@@ -167,6 +171,9 @@ pub(super) fn unknown(request: &str, epoch: Epoch, tongue: &Tongue) -> Reply {
         "request": request,
     });
     let mut reply = say(504, title, &problem, tongue);
+    if tongue.grpc {
+        reply = grpc(UNKNOWN, title);
+    }
     let value = HeaderValue::from_static("unknown");
     reply.head.headers.insert(OUTCOME, value);
     reply
@@ -206,7 +213,7 @@ pub(super) fn healthy() -> Reply {
 
 fn say(status: u16, title: &str, problem: &serde_json::Value, tongue: &Tongue) -> Reply {
     if tongue.grpc {
-        return grpc(title);
+        return grpc(UNAVAILABLE, title);
     }
     let mut reply = Reply {
         head: head(status),
@@ -234,7 +241,7 @@ fn say(status: u16, title: &str, problem: &serde_json::Value, tongue: &Tongue) -
 }
 
 /// The status is in the only frame, so it needs no trailers.
-fn grpc(title: &str) -> Reply {
+fn grpc(status: &'static str, title: &str) -> Reply {
     let mut reply = Reply {
         head: head(200),
         body: Bytes::new(),
@@ -242,7 +249,7 @@ fn grpc(title: &str) -> Reply {
     let headers = &mut reply.head.headers;
     let kind = HeaderValue::from_static("application/grpc");
     headers.insert(header::CONTENT_TYPE, kind);
-    let status = HeaderValue::from_static(UNAVAILABLE);
+    let status = HeaderValue::from_static(status);
     headers.insert(HeaderName::from_static("grpc-status"), status);
     if let Ok(message) = HeaderValue::from_str(title) {
         headers.insert(HeaderName::from_static("grpc-message"), message);
@@ -313,6 +320,15 @@ mod tests {
         assert_eq!(reply.head.headers["grpc-status"], "14");
         assert_eq!(reply.head.headers["grpc-retry-pushback-ms"], "2000");
         assert!(reply.body.is_empty());
+    }
+
+    #[test]
+    fn grpc_clients_are_not_told_to_repeat_what_may_have_happened() {
+        let client = tongue(&[("content-type", "application/grpc")]);
+        let reply = unknown("id", Epoch::new(1), &client);
+        assert_eq!(reply.head.headers["grpc-status"], "2");
+        assert_eq!(reply.head.headers["writefence-outcome"], "unknown");
+        assert!(!reply.head.headers.contains_key("grpc-retry-pushback-ms"));
     }
 
     #[test]

@@ -4,29 +4,30 @@
 //! up to 64 KiB is read before the request is admitted, so that a slow client holds up no drain and
 //! one that leaves has sent nothing; what is longer is streamed.
 
+mod order;
+mod relay;
+mod reply;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
-use http::{Request, StatusCode, Uri, Version, uri};
-use tokio::sync::mpsc;
+use http::{StatusCode, Uri, uri};
 use tokio::time::Instant;
 use writefence_config::{Cors, Streams};
 
 use super::Front;
-use super::body::{PIECES, Piece, UpBody};
 use super::classify::{self, Judged, Manner, Verdict};
 use super::debt::Debt;
-use super::exchange::{self, EVENTS, Event, Failure, Order};
+use super::exchange::{self, Order};
 use super::figures::Fate;
-use super::headers::{self, From};
+use super::headers;
 use super::hold::{self, Ask, NotAdmitted};
-use super::pool::{Aim, Need};
-use super::refuse::{self, Reply, Tongue, Why};
+use super::pool::Aim;
+use super::refuse::{self, Tongue, Why};
 use super::server::{Downstream, Gone, Input};
 use super::socket::Socket;
 use super::tunnel::Closing;
@@ -36,14 +37,6 @@ use crate::requests::{RequestGuard, RequestState};
 /// A body up to this size is read before its request is admitted.
 const AHEAD: usize = 64 << 10;
 
-/// What is read of a refused request's body so that the connection can go on, and how long that may
-/// take. A client that sends more reads the refusal and then the end of its connection.
-const DRAIN: usize = 1 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(5);
-
-/// How long the end of an HTTP/2 request is waited for before it is refused.
-const LAST_FRAME: Duration = Duration::from_millis(100);
-
 /// The longest Idempotency-Key that is noted.
 const KEY_BYTES: usize = 256;
 
@@ -52,8 +45,27 @@ const KEY_BYTES: usize = 256;
 pub(super) struct Peer {
     pub(super) client: SocketAddr,
     pub(super) tls: bool,
-    /// Streams of its connection that are held.
-    pub(super) held: Arc<AtomicUsize>,
+    pub(super) tally: Arc<Tally>,
+}
+
+/// What the requests of one connection have in common.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Streams that are held.
+    pub(super) held: AtomicUsize,
+    /// Requests whose client left before they were answered.
+    gone: AtomicUsize,
+}
+
+impl Tally {
+    fn leave(&self) {
+        self.gone.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often its client asked and left.
+    pub(super) fn gone(&self) -> usize {
+        self.gone.load(Ordering::Relaxed)
+    }
 }
 
 /// A request being served.
@@ -86,7 +98,7 @@ pub(super) async fn serve(front: &Arc<Front>, down: Downstream, peer: &Peer) -> 
     match serving.run().await {
         Ok(true) => serving.down.finish().await,
         Ok(false) | Err(Gone) => {
-            serving.down.abort().await;
+            serving.down.abort();
             None
         }
     }
@@ -194,6 +206,7 @@ impl Serving<'_> {
                 }
                 Input::End | Input::Left => return Ok(()),
                 Input::Broken => {
+                    self.peer.tally.leave();
                     self.front.figures.count(Fate::Abandoned);
                     return Err(Gone);
                 }
@@ -250,6 +263,7 @@ impl Serving<'_> {
                 return self.refuse(why).await;
             }
             Err(NotAdmitted::Left) => {
+                self.peer.tally.leave();
                 self.front.figures.count(Fate::Abandoned);
                 return Err(Gone);
             }
@@ -298,243 +312,6 @@ impl Serving<'_> {
         let key = key.filter(|key| key.len() <= KEY_BYTES).map(str::to_owned);
         Debt::new(Arc::clone(&self.front.group), permit, entry, key)
     }
-
-    /// The request as it goes out.
-    fn order(
-        &mut self,
-        target: &Uri,
-        aim: Aim,
-        closing: Closing,
-        upgrade: bool,
-    ) -> Result<(Order, Wires), Gone> {
-        let (events, from_server) = mpsc::channel(EVENTS);
-        let (to_server, mut rest) = match self.down.body_done() && !upgrade {
-            true => (None, None),
-            false => {
-                let (to, from) = mpsc::channel(PIECES);
-                (Some(to), Some(from))
-            }
-        };
-        let upgrade = match upgrade {
-            true => rest.take().map(|rest| (closing, rest)),
-            false => None,
-        };
-        let grpc = self.tongue.is_grpc();
-        let mut request = Request::new(UpBody::new(std::mem::take(&mut self.ahead), rest));
-        let head = self.down.head();
-        head.method.clone_into(request.method_mut());
-        head.headers.clone_into(request.headers_mut());
-        let scheme = aim.origin.scheme();
-        *request.uri_mut() = outgoing(target, scheme, &self.host).ok_or(Gone)?;
-        *request.version_mut() = Version::HTTP_11;
-        let epoch = format!("{}:{}", self.front.group.name, aim.epoch);
-        let from = From {
-            peer: self.peer.client,
-            trusted: self.is_trusted(),
-            tls: self.peer.tls,
-            host: &self.host,
-        };
-        headers::to_upstream(request.headers_mut(), &epoch, &self.id, from);
-        if upgrade.is_some() {
-            headers::upgrade(request.headers_mut());
-        }
-        let need = match (&upgrade, grpc) {
-            (Some(_), _) => Need::Upgrade,
-            (None, true) => Need::Grpc,
-            (None, false) => Need::Any,
-        };
-        let order = Order {
-            group: Arc::clone(&self.front.group),
-            pool: Arc::clone(&self.front.pool),
-            aim,
-            elsewhere: None,
-            request,
-            need,
-            read_timeout: self.front.listener.read_timeout,
-            upgrade,
-            events,
-        };
-        Ok((
-            order,
-            Wires {
-                to_server,
-                from_server,
-            },
-        ))
-    }
-
-    fn is_trusted(&self) -> bool {
-        let proxies = &self.front.listener.trusted_proxies;
-        let peer = self.peer.client.ip();
-        proxies.iter().any(|network| network.contains(peer))
-    }
-
-    /// Moves bytes between the client and the exchange until the answer is complete.
-    async fn relay(
-        &mut self,
-        wires: Wires,
-        write: Option<Arc<crate::requests::Request>>,
-        ends: Option<Closing>,
-    ) -> Result<bool, Gone> {
-        let Wires {
-            mut to_server,
-            mut from_server,
-        } = wires;
-        let group = Arc::clone(&self.front.group);
-        let mut is_events = false;
-        let due = async {
-            match ends {
-                Some(ends) => ends.due(&group).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::pin!(due);
-        let mut upgraded = false;
-        let mut slot = None;
-        loop {
-            let wants_slot = to_server.is_some() && slot.is_none();
-            let has_slot = slot.is_some();
-            let sender = to_server.clone();
-            // Every arm may be dropped: events and pieces stay in their channels, a read of the
-            // client's side loses nothing, and a slot not taken is free again.
-            tokio::select! {
-                event = from_server.recv() => match event {
-                    Some(Event::Head(head, empty)) => {
-                        upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
-                        is_events = answers_events(&head.headers);
-                        self.pass_head(*head, empty).await?;
-                    }
-                    Some(Event::Data(data)) => self.down.send(data).await?,
-                    Some(Event::Trailers(trailers)) => self.down.trailers(trailers).await?,
-                    Some(Event::End) => return Ok(true),
-                    Some(Event::Failed(failure)) => return self.failed(failure, upgraded).await,
-                    None => return Err(Gone),
-                },
-                free = reserve(sender), if wants_slot => match free {
-                    Some(free) => slot = Some(free),
-                    // The server wants no more of it.
-                    None => to_server = None,
-                },
-                input = self.down.input(has_slot), if has_slot || to_server.is_none() => match input {
-                    Input::Data(data) => {
-                        if let Some(free) = slot.take() {
-                            let _: mpsc::Sender<Piece> = free.send(Piece::Data(data));
-                        }
-                    }
-                    Input::End => {
-                        if let Some(free) = slot.take() {
-                            let _: mpsc::Sender<Piece> = free.send(Piece::End);
-                        }
-                        to_server = None;
-                    }
-                    Input::Left => self.left(write.as_deref(), upgraded)?,
-                    Input::Broken => {
-                        // What it had sent so far goes no further; the exchange sees the cut.
-                        self.left(write.as_deref(), true)?;
-                        return Err(Gone);
-                    }
-                },
-                // Asked only then, so that an ordinary read enrols nowhere.
-                () = &mut due, if is_events => return Ok(true),
-            }
-        }
-    }
-
-    /// A client that closed its side may still listen, as some tools do; so a short answer is tried.
-    /// A stream without an end is not kept up for it.
-    fn left(&self, write: Option<&crate::requests::Request>, cut: bool) -> Result<(), Gone> {
-        if let Some(request) = write {
-            request.set_state(RequestState::Orphaned);
-            return Ok(());
-        }
-        match cut || self.down.is_answered() || self.down.is_http2() {
-            true => Err(Gone),
-            false => Ok(()),
-        }
-    }
-
-    async fn pass_head(&mut self, head: http::response::Parts, empty: bool) -> Result<(), Gone> {
-        let mut head = head;
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            headers::upgraded(&mut head.headers);
-        } else {
-            headers::to_downstream(&mut head.headers);
-        }
-        let empty = empty && head.status != StatusCode::SWITCHING_PROTOCOLS;
-        self.down.answer(head, empty).await
-    }
-
-    async fn failed(&mut self, failure: Failure, upgraded: bool) -> Result<bool, Gone> {
-        let unknown = failure == Failure::Unknown;
-        if unknown {
-            self.front.figures.count(Fate::Unknown);
-        }
-        if self.down.is_answered() || upgraded {
-            return Ok(false);
-        }
-        match failure {
-            Failure::Unsent => self.refuse(Why::Unreachable).await,
-            Failure::Broken => self.reply(refuse::failed_read(&self.tongue)).await,
-            Failure::Unknown => {
-                let epoch = self.front.group.gate.look(Lane::Http).epoch;
-                self.reply(refuse::unknown(&self.id, epoch, &self.tongue))
-                    .await
-            }
-        }
-    }
-
-    async fn refuse(&mut self, why: Why) -> Result<bool, Gone> {
-        self.front.figures.refuse(why);
-        let epoch = self.front.group.gate.look(Lane::Http).epoch;
-        let reply = refuse::not_executed(why, epoch, self.front.retry_after(), &self.tongue);
-        self.reply(reply).await
-    }
-
-    async fn bad(&mut self, status: StatusCode, why: &str) -> Result<bool, Gone> {
-        self.front.figures.count(Fate::Bad);
-        self.down.close_after();
-        self.reply(refuse::bad(status, why)).await
-    }
-
-    /// Answers here. What the client still sends is read first, up to a bound, unless it waits to
-    /// be told to send it: a client that is still writing may never look at an answer.
-    async fn reply(&mut self, reply: Reply) -> Result<bool, Gone> {
-        let Reply { head, body } = reply;
-        let is_head = self.down.head().method == http::Method::HEAD;
-        match self.down.is_http2() {
-            false if !self.down.awaits_continue() => {
-                self.down.drain(DRAIN, DRAIN_TIME).await;
-            }
-            // Only its stream ends, and most clients bear that at any time. Some lose the answer when
-            // it comes before their last frame, so that one is waited for, but nothing larger.
-            true if !self.tongue.is_grpc() => {
-                self.down.drain(DRAIN, LAST_FRAME).await;
-            }
-            true | false => {}
-        }
-        if !self.down.is_http2() && !self.down.body_done() {
-            self.down.close_after();
-        }
-        let empty = body.is_empty() || is_head;
-        self.down.answer(head, empty).await?;
-        if !empty {
-            self.down.send_last(body).await?;
-        }
-        Ok(true)
-    }
-}
-
-/// The two ways between a client's side and an exchange.
-struct Wires {
-    to_server: Option<mpsc::Sender<Piece>>,
-    from_server: mpsc::Receiver<Event>,
-}
-
-async fn reserve(sender: Option<mpsc::Sender<Piece>>) -> Option<mpsc::OwnedPermit<Piece>> {
-    match sender {
-        Some(sender) => sender.reserve_owned().await.ok(),
-        None => std::future::pending().await,
-    }
 }
 
 /// The host that the request is for, as the client named it.
@@ -552,21 +329,6 @@ fn origin_form(target: &str) -> Option<Uri> {
         Some(path) => Uri::builder().path_and_query(path.clone()).build().ok(),
         None => Some(Uri::from_static("/")),
     }
-}
-
-/// With the authority that the client named. HTTP/1 connections send the path alone.
-fn outgoing(target: &Uri, scheme: &str, host: &str) -> Option<Uri> {
-    let path = target.path_and_query()?.clone();
-    let whole = Uri::builder().scheme(scheme).authority(host);
-    let whole = whole.path_and_query(path.clone()).build();
-    whole
-        .ok()
-        .or_else(|| Uri::builder().path_and_query(path).build().ok())
-}
-
-fn answers_events(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// Bytes that headers take here.

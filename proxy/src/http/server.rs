@@ -1,31 +1,31 @@
 //! One request as it comes from a client: its head, its body, its answer.
 //!
-//! The only file that names pingora's server types, beside `socket`, which is what they run on. The
-//! rest of this front sees `Downstream` and does not know which HTTP version the client speaks.
-//! Reading may be dropped at any point; writing may be dropped only by giving up the request.
+//! HTTP/1 runs on pingora's session and HTTP/2 on the crate `h2`; this folder alone names either,
+//! beside `socket`, which is what they run on. The rest of this front sees `Downstream` and does not
+//! know which HTTP version the client speaks. Reading may be dropped at any point; writing may be
+//! dropped only by giving up the request.
+
+mod http2;
 
 use std::future::pending;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{HeaderMap, StatusCode, Version, header, request, response};
 use pingora::ErrorType;
 use pingora::http::ResponseHeader;
-use pingora::protocols::Digest;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{self as h2, H2Accept, H2Options, HttpSession};
 use tokio::time::{sleep, timeout};
 
 use super::socket::Socket;
 use super::strict;
 
+pub(super) use http2::{H2Connection, H2Stream};
+
 /// How often a connection is looked at for a client that has left. No call into the system, so it
 /// may be often; a held request is looked at once more before it runs.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// Malformed streams after which an HTTP/2 connection is given up.
-const MALFORMED: usize = 32;
 
 /// The client is gone, or does not read or write in time.
 #[derive(Debug)]
@@ -68,31 +68,43 @@ pub(super) struct Pace {
 
 /// See the module.
 pub(super) struct Downstream {
-    session: ServerSession,
+    leg: Leg,
     pace: Pace,
     body_done: bool,
+    /// What stood behind the body, until somebody takes it.
+    trailers: Option<HeaderMap>,
     left: bool,
     answered: bool,
     /// Pauses between pieces are no fault of the client: an upgraded connection, a gRPC stream.
     patient: bool,
 }
 
+enum Leg {
+    Http1(Box<ServerSession>),
+    Http2(Box<H2Stream>),
+}
+
 impl Downstream {
-    /// Reads the head of an HTTP/1 request.
-    pub(super) async fn read(socket: Socket, pace: Pace) -> Result<Self, (Box<Self>, NoRequest)> {
-        socket.begin_head(pace.head_bytes);
-        let mut this = Self {
-            session: ServerSession::new_http1(Box::new(socket)),
+    fn new(leg: Leg, pace: Pace) -> Self {
+        Self {
+            leg,
             pace,
             body_done: false,
+            trailers: None,
             left: false,
             answered: false,
             patient: false,
-        };
-        this.session.set_keepalive(Some(0));
-        this.session.set_pipelining_enabled(true);
-        let read = timeout(pace.head_time, this.session.read_request()).await;
-        let cut = this.socket().is_some_and(Socket::end_head);
+        }
+    }
+
+    /// Reads the head of an HTTP/1 request.
+    pub(super) async fn read(socket: Socket, pace: Pace) -> Result<Self, (Box<Self>, NoRequest)> {
+        socket.begin_head(pace.head_bytes);
+        let mut session = Box::new(ServerSession::new_http1(Box::new(socket)));
+        session.set_keepalive(Some(0));
+        session.set_pipelining_enabled(true);
+        let read = timeout(pace.head_time, session.read_request()).await;
+        let cut = socket_of(&session).is_some_and(Socket::end_head);
         let wrong = match read {
             Err(_) => Some(NoRequest::TooSlow),
             Ok(Ok(false)) => Some(NoRequest::Closed),
@@ -101,41 +113,26 @@ impl Downstream {
                 Some(NoRequest::Closed)
             }
             Ok(Err(_)) => Some(NoRequest::Malformed("its head is malformed")),
-            Ok(Ok(true)) => this.check_head(),
+            Ok(Ok(true)) => check_head(&session, pace.head_bytes),
         };
         if let Some(wrong) = wrong {
-            return Err((Box::new(this), wrong));
+            return Err((Box::new(Self::new(Leg::Http1(session), pace)), wrong));
         }
         // From here on the waits are ours.
-        this.session.set_read_timeout(None);
-        this.body_done = this.session.is_body_done();
-        Ok(this)
-    }
-
-    /// What HTTP/1 leaves to interpretation is looked for in the bytes as they came: a parsed head
-    /// does not show it any more.
-    fn check_head(&self) -> Option<NoRequest> {
-        let raw = self.session.as_http1()?.get_headers_raw_bytes();
-        if raw.len() > self.pace.head_bytes {
-            return Some(NoRequest::TooLarge);
-        }
-        strict::check(&raw).err().map(NoRequest::Malformed)
+        session.set_read_timeout(None);
+        let body_done = session.is_body_done();
+        Ok(Self {
+            body_done,
+            ..Self::new(Leg::Http1(session), pace)
+        })
     }
 
     /// Takes a request of an HTTP/2 connection.
     pub(super) fn of_stream(stream: H2Stream, pace: Pace) -> Self {
-        let mut session = ServerSession::new_http2(stream.0);
-        let length = session.req_header().headers.get(header::CONTENT_LENGTH);
-        // A client that says that there is no body may still end its stream with a frame of its own.
-        let is_empty = length.is_some_and(|length| length.as_bytes() == b"0");
-        let body_done = session.is_body_done() && !is_empty;
+        let body_done = stream.is_body_done();
         Self {
-            session,
-            pace,
             body_done,
-            left: false,
-            answered: false,
-            patient: false,
+            ..Self::new(Leg::Http2(Box::new(stream)), pace)
         }
     }
 
@@ -144,31 +141,45 @@ impl Downstream {
         self.patient = true;
     }
 
-    pub(super) fn is_http2(&self) -> bool {
-        self.session.is_http2()
+    pub(super) const fn is_http2(&self) -> bool {
+        matches!(self.leg, Leg::Http2(_))
     }
 
     /// Method, target, version, headers.
     pub(super) fn head(&self) -> &request::Parts {
-        self.session.req_header()
+        match &self.leg {
+            Leg::Http1(session) => session.req_header(),
+            Leg::Http2(stream) => stream.head(),
+        }
     }
 
     /// Path and query as they came.
     pub(super) fn target(&self) -> &[u8] {
-        self.session.req_header().raw_path()
+        match &self.leg {
+            Leg::Http1(session) => session.req_header().raw_path(),
+            Leg::Http2(stream) => stream.target(),
+        }
     }
 
     pub(super) fn is_upgrade(&self) -> bool {
-        self.session.is_upgrade_req()
+        match &self.leg {
+            Leg::Http1(session) => session.is_upgrade_req(),
+            Leg::Http2(_) => false,
+        }
     }
 
     /// Whether the whole body has been read.
-    pub(super) fn body_done(&self) -> bool {
+    pub(super) const fn body_done(&self) -> bool {
         self.body_done
     }
 
+    /// What stood behind the body.
+    pub(super) const fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
+    }
+
     /// Whether the head of an answer is out.
-    pub(super) fn is_answered(&self) -> bool {
+    pub(super) const fn is_answered(&self) -> bool {
         self.answered
     }
 
@@ -181,9 +192,10 @@ impl Downstream {
 
     /// Gives that word.
     pub(super) async fn go_on(&mut self) -> Result<(), Gone> {
-        if !self.is_http2() && self.head().version == Version::HTTP_11 {
-            let word = self.session.write_continue_response();
-            in_time(self.pace.piece_time, word).await?;
+        if self.head().version == Version::HTTP_11
+            && let Leg::Http1(session) = &mut self.leg
+        {
+            in_time(self.pace.piece_time, session.write_continue_response()).await?;
         }
         Ok(())
     }
@@ -192,18 +204,18 @@ impl Downstream {
     /// that it leaves. Pending for ever once nothing is left to tell.
     pub(super) async fn input(&mut self, wanted: bool) -> Input {
         if wanted && !self.body_done {
-            let read = self.session.read_request_body();
-            let piece = match self.patient {
-                true => Ok(read.await),
-                false => timeout(self.pace.piece_time, read).await,
+            let patience = (!self.patient).then_some(self.pace.piece_time);
+            let piece = match patience {
+                None => self.piece().await,
+                Some(most) => timeout(most, self.piece()).await.unwrap_or(Err(Gone)),
             };
             return match piece {
-                Ok(Ok(Some(data))) => Input::Data(data),
-                Ok(Ok(None)) => {
+                Ok(Some(data)) => Input::Data(data),
+                Ok(None) => {
                     self.body_done = true;
                     Input::End
                 }
-                Ok(Err(_)) | Err(_) => Input::Broken,
+                Err(Gone) => Input::Broken,
             };
         }
         if self.left {
@@ -217,35 +229,64 @@ impl Downstream {
         }
     }
 
+    async fn piece(&mut self) -> Result<Option<Bytes>, Gone> {
+        let stream = match &mut self.leg {
+            // HTTP/1's trailers are read by pingora and thrown away.
+            Leg::Http1(session) => return session.read_request_body().await.map_err(|_| Gone),
+            Leg::Http2(stream) => stream,
+        };
+        if let Some(data) = stream.piece().await? {
+            return Ok(Some(data));
+        }
+        self.trailers = stream.trailers().await?;
+        Ok(None)
+    }
+
     /// Waits until the client leaves. Reads nothing, so a body stays where it is.
     pub(super) async fn until_left(&mut self) {
-        if let Some(reset) = self.session.watch_h2_stream_close() {
-            let _ = reset.await;
-            return;
-        }
-        while !self.is_gone() {
-            sleep(LOOK_EVERY).await;
+        match &mut self.leg {
+            Leg::Http2(stream) => stream.until_reset().await,
+            Leg::Http1(session) => {
+                while !is_closed(session) {
+                    sleep(LOOK_EVERY).await;
+                }
+            }
         }
     }
 
     /// Whether the client has left, as far as is known without waiting.
     pub(super) fn is_gone(&mut self) -> bool {
-        use futures_util::FutureExt;
-        if let Some(reset) = self.session.watch_h2_stream_close() {
-            return tokio::task::unconstrained(reset).now_or_never().is_some();
+        match &mut self.leg {
+            Leg::Http2(stream) => {
+                let reset = tokio::task::unconstrained(stream.until_reset());
+                reset.now_or_never().is_some()
+            }
+            Leg::Http1(session) => is_closed(session),
         }
-        self.socket().is_none_or(Socket::is_closed)
     }
 
-    fn socket(&self) -> Option<&Socket> {
-        let stream = self.session.stream()?;
-        (**stream).as_any().downcast_ref()
+    /// Says something before the answer, to those who know of such a thing.
+    pub(super) async fn hint(&mut self, head: response::Parts) -> Result<(), Gone> {
+        let knows = self.head().version != Version::HTTP_10;
+        let piece_time = self.pace.piece_time;
+        match &mut self.leg {
+            _ if self.answered || !knows => Ok(()),
+            Leg::Http2(stream) => stream.hint(head),
+            Leg::Http1(session) => {
+                let head = Box::new(ResponseHeader::from(head));
+                in_time(piece_time, session.write_response_header(head)).await
+            }
+        }
     }
 
     /// Sends the head of the answer; `end` when no body follows.
     pub(super) async fn answer(&mut self, head: response::Parts, end: bool) -> Result<(), Gone> {
         let mut head = head;
         let version = self.head().version;
+        if head.status == StatusCode::NO_CONTENT {
+            // Some clients would wait for a body of that length (RFC 9110 8.6).
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
         if !self.is_http2() && version == Version::HTTP_11 && has_body(&head, end) {
             let chunked = http::HeaderValue::from_static("chunked");
             head.headers.insert(header::TRANSFER_ENCODING, chunked);
@@ -263,36 +304,48 @@ impl Downstream {
         }
         head.version = version;
         self.answered = true;
-        let head = Box::new(ResponseHeader::from(head));
-        let written = async {
-            match &mut self.session {
-                // With its end, so that a stream whose body was not read ends in one frame.
-                ServerSession::H2(stream) => stream.write_response_header(head, end),
-                other => other.write_response_header(head).await,
+        match &mut self.leg {
+            // With its end, so that a stream whose body was not read ends in one frame.
+            Leg::Http2(stream) => stream.answer(head, end),
+            Leg::Http1(session) => {
+                let head = Box::new(ResponseHeader::from(head));
+                in_time(self.pace.piece_time, session.write_response_header(head)).await
             }
-        };
-        in_time(self.pace.piece_time, written).await
+        }
     }
 
     /// Sends a piece of the answer's body.
     pub(super) async fn send(&mut self, data: Bytes) -> Result<(), Gone> {
-        if data.is_empty() {
-            return Ok(());
+        match data.is_empty() {
+            true => Ok(()),
+            false => self.write(data, false).await,
         }
-        let written = self.session.write_response_body(data, false);
-        in_time(self.pace.piece_time, written).await
     }
 
     /// Sends the whole rest of the answer's body.
     pub(super) async fn send_last(&mut self, data: Bytes) -> Result<(), Gone> {
-        let written = self.session.write_response_body(data, true);
-        in_time(self.pace.piece_time, written).await
+        self.write(data, true).await
     }
 
-    /// Sends trailers, which end the answer.
-    pub(super) async fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Gone> {
-        let written = self.session.write_response_trailers(trailers);
-        in_time(self.pace.piece_time, written).await
+    async fn write(&mut self, data: Bytes, last: bool) -> Result<(), Gone> {
+        let piece_time = self.pace.piece_time;
+        match &mut self.leg {
+            Leg::Http2(stream) => {
+                let sent = timeout(piece_time, stream.send(data, last)).await;
+                sent.unwrap_or(Err(Gone))
+            }
+            Leg::Http1(session) => {
+                in_time(piece_time, session.write_response_body(data, last)).await
+            }
+        }
+    }
+
+    /// Sends trailers, which end the answer. Over HTTP/1 there are none: pingora writes none.
+    pub(super) fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Gone> {
+        match &mut self.leg {
+            Leg::Http2(stream) => stream.send_trailers(trailers),
+            Leg::Http1(_) => Ok(()),
+        }
     }
 
     /// Reads on for a client that was answered or is about to be, up to a bound. True once its body
@@ -313,13 +366,21 @@ impl Downstream {
 
     /// No request comes after this one on its connection.
     pub(super) fn close_after(&mut self) {
-        self.session.set_keepalive(None);
+        if let Leg::Http1(session) = &mut self.leg {
+            session.set_keepalive(None);
+        }
     }
 
     /// Ends the answer. Returns the connection if it can take another request.
     pub(super) async fn finish(self) -> Option<Socket> {
-        let piece_time = self.pace.piece_time;
-        let finished = timeout(piece_time, self.session.finish()).await;
+        let session = match self.leg {
+            Leg::Http1(session) => session,
+            Leg::Http2(mut stream) => {
+                stream.finish();
+                return None;
+            }
+        };
+        let finished = timeout(self.pace.piece_time, session.finish()).await;
         let (stream, rest) = finished.ok()?.ok()??.into_parts();
         let mut socket: Socket = *stream.into_any().downcast().ok()?;
         if let Some(rest) = rest {
@@ -329,24 +390,46 @@ impl Downstream {
     }
 
     /// Breaks the answer off so that the client sees that it is not whole.
-    pub(super) async fn abort(mut self) {
-        if self.is_http2() {
-            self.session.shutdown().await;
+    pub(super) fn abort(self) {
+        if let Leg::Http2(mut stream) = self.leg {
+            stream.abort();
         }
     }
 
     /// An answer before there is a request. The connection ends with it.
-    pub(super) async fn reject(mut self, head: response::Parts, body: Bytes) {
-        self.session.set_keepalive(None);
+    pub(super) async fn reject(self, head: response::Parts, body: Bytes) {
+        let Leg::Http1(mut session) = self.leg else {
+            return;
+        };
+        session.set_keepalive(None);
         let written = async {
             let head = Box::new(ResponseHeader::from(head));
-            self.session.write_response_header(head).await?;
-            self.session.write_response_body(body, true).await
+            session.write_response_header(head).await?;
+            session.write_response_body(body, true).await
         };
         if timeout(self.pace.piece_time, written).await.is_ok() {
-            self.session.shutdown().await;
+            session.shutdown().await;
         }
     }
+}
+
+/// What HTTP/1 leaves to interpretation is looked for in the bytes as they came: a parsed head
+/// does not show it any more.
+fn check_head(session: &ServerSession, most: usize) -> Option<NoRequest> {
+    let raw = session.as_http1()?.get_headers_raw_bytes();
+    if raw.len() > most {
+        return Some(NoRequest::TooLarge);
+    }
+    strict::check(&raw).err().map(NoRequest::Malformed)
+}
+
+fn socket_of(session: &ServerSession) -> Option<&Socket> {
+    let stream = session.stream()?;
+    (**stream).as_any().downcast_ref()
+}
+
+fn is_closed(session: &ServerSession) -> bool {
+    socket_of(session).is_none_or(Socket::is_closed)
 }
 
 /// Whether a body of unknown length follows.
@@ -366,49 +449,5 @@ where
     match timeout(at_most, write).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(Gone),
-    }
-}
-
-/// A stream of an HTTP/2 connection.
-pub(super) struct H2Stream(HttpSession);
-
-/// An HTTP/2 connection.
-pub(super) struct H2Connection {
-    inner: ::h2::server::Connection<pingora::protocols::Stream, Bytes>,
-    digest: Arc<Digest>,
-    malformed: usize,
-}
-
-impl H2Connection {
-    /// Greets the client.
-    pub(super) async fn greet(socket: Socket, streams: u32, head_bytes: u32) -> Option<Self> {
-        let mut options: H2Options = h2::default_h2_options();
-        options
-            .max_concurrent_streams(streams)
-            .max_header_list_size(head_bytes);
-        let inner = h2::handshake(Box::new(socket), Some(options)).await.ok()?;
-        Some(Self {
-            inner,
-            digest: Arc::default(),
-            malformed: 0,
-        })
-    }
-
-    /// The next stream; `None` when the connection is over. It must be asked again and again, also
-    /// while streams are served: this is what moves their bytes. Safe to drop.
-    pub(super) async fn next(&mut self) -> Option<H2Stream> {
-        loop {
-            let accepted = HttpSession::from_h2_conn(&mut self.inner, Arc::clone(&self.digest));
-            match accepted.await {
-                Ok(Some(H2Accept::Session(stream))) => return Some(H2Stream(stream)),
-                Ok(Some(H2Accept::Rejected)) if self.malformed < MALFORMED => self.malformed += 1,
-                Ok(_) | Err(_) => return None,
-            }
-        }
-    }
-
-    /// Takes no new streams; those that are there go on.
-    pub(super) fn wind_down(&mut self) {
-        self.inner.graceful_shutdown();
     }
 }

@@ -92,7 +92,7 @@ pub(super) async fn run(
                 Some(Piece::Data(data)) => {
                     write.write_all(&data).await.map_err(|error| error.to_string())?;
                 }
-                Some(Piece::End) | None => {
+                Some(Piece::End(_)) | None => {
                     // The client is gone; the server finishes and closes.
                     client_open = false;
                     let _ = write.shutdown().await;

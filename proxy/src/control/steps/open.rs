@@ -65,6 +65,8 @@ impl Course {
         // what a probe showed of the old primary in its day for a second writable side.
         self.desk.moved.store(Arc::new(clock::now()));
         self.desk.actor.open(checked, &proof).await?;
+        // Why writes did not pass when the daemon started is over.
+        self.desk.notice.store(Arc::new(None));
         self.desk.tally.repoint();
         unknown::settle_after_open(&self.desk);
         Ok(Vec::new())
