@@ -34,6 +34,7 @@ impl Session {
             .wrapping_add(self.track.statements.version());
         State {
             version,
+            defaults: self.track.defaults(),
             sets: self.track.sets.replay().map(str::to_owned).collect(),
             values: self.told_parameters().to_vec(),
             statements: self.track.statements.named().cloned().collect(),
