@@ -49,6 +49,7 @@ impl Session {
             .wrapping_add(self.track.statements.version());
         State {
             version,
+            defaults: self.track.defaults(),
             sets: self.track.sets.replay().map(str::to_owned).collect(),
             values: self.told_parameters().to_vec(),
             statements: self.track.statements.named().cloned().collect(),
@@ -175,7 +176,9 @@ impl Session {
             .ended_unmovable
             .fetch_add(1, Ordering::Relaxed);
         let waiting = !self.client.inbox.is_empty();
-        End::told(refuse::unmovable(region.as_str(), reason, waiting))
+        // Without a server, it may have been restarted where it is.
+        let moved = self.server.is_some();
+        End::told(refuse::unmovable(region.as_str(), moved, reason, waiting))
     }
 
     async fn without_server(&mut self, report: &Report) -> Result<(), End> {

@@ -15,7 +15,7 @@ use super::frame::put;
 use super::message::query;
 use super::params::Pairs;
 use super::server::Server;
-use super::track::{Prepared, set_config};
+use super::track::{DEFAULTS, Defaults, Prepared, set_config};
 use crate::group::Group;
 use crate::sessions::LoggingIn;
 use crate::upstream::Target;
@@ -99,6 +99,8 @@ pub(crate) struct Ready {
 #[derive(Clone)]
 pub(crate) struct State {
     pub(crate) version: u64,
+    /// What its login took from its role and database, where that is known.
+    pub(crate) defaults: Option<Arc<Defaults>>,
     pub(crate) sets: Vec<String>,
     /// Parameters as the client was last told them.
     pub(crate) values: Vec<(String, String)>,
@@ -207,6 +209,9 @@ pub(crate) async fn prepare(
 /// Sends the state and waits for its answers. False: a prepared statement was not taken, which on
 /// a standby may only mean that its table has not arrived yet.
 pub(crate) async fn replay(server: &mut Server, state: &State) -> Result<bool, MoveError> {
+    if let Some(had) = &state.defaults {
+        defaults(server, had).await?;
+    }
     let mut messages = Vec::new();
     let mut readies = 0;
     for sql in &state.sets {
@@ -225,6 +230,25 @@ pub(crate) async fn replay(server: &mut Server, state: &State) -> Result<bool, M
         return Err(MoveError::Replay { sqlstate, message });
     }
     statements(server, state).await
+}
+
+/// Gives a login the defaults that the session's own had. What is not taken any more (a tablespace
+/// that is gone) would not be taken by a login either, so it ends nothing.
+async fn defaults(server: &mut Server, had: &Defaults) -> Result<(), MoveError> {
+    let mut question = Vec::new();
+    query(&mut question, DEFAULTS);
+    let told = server.ask(&question, 1).await?;
+    let Some(new) = Defaults::read(&told.rows).filter(|_| told.error.is_none()) else {
+        return Ok(());
+    };
+    for sql in had.against(&new) {
+        let mut message = Vec::new();
+        query(&mut message, &sql);
+        if let Some((sqlstate, message)) = server.ask(&message, 1).await?.error {
+            tracing::info!(sqlstate, message, "a default of the login was not taken");
+        }
+    }
+    Ok(())
 }
 
 /// Prepares all statements in one go; only where one fails, each by itself.

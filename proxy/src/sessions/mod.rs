@@ -96,7 +96,7 @@ pub enum WallState {
 }
 
 /// One of our own logins upstream, as the barrier has to know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnBackend {
     /// The server's process id; 0 while it has not told it.
     pub pid: i32,
