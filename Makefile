@@ -54,7 +54,7 @@ fuzz: setup-build
 	        -artifact_prefix=fuzz/artifacts/$$target- \
 	        target/fuzz/$$target fuzz/corpus/$$target || exit 1; \
 	done
-FUZZERS := conversation scram startup verdicts
+FUZZERS := conversation negotiation scram startup verdicts
 
 bench: setup
 	cargo bench --package writefence-benches --locked $(ARGS)

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::Pid;
 use tempfile::TempDir;
+use writefence_tests::pki::Pki;
 use writefence_tests::ports::free_port;
 use writefence_tests::postgres::{Programs, SUPERUSER, connect};
 use writefence_tests::process::{Process, Signal};
@@ -62,17 +63,38 @@ impl Contender {
         }
     }
 
-    /// Our daemon with one region, its gate open.
+    /// Our daemon with one region, its gate open, no TLS anywhere.
     ///
     /// # Errors
     /// It does not start, or does not open.
     pub async fn writefence(cluster: &Cluster) -> Result<Self> {
         let mut options = DaemonOptions::new(&[cluster]);
+        "tls.mode = \"disable\"".clone_into(&mut options.region);
+        Self::daemon("writefence", options).await
+    }
+
+    /// The same with TLS on both legs; the server speaks it with a certificate of `pki` too, which
+    /// has issued `front` for the listener.
+    ///
+    /// # Errors
+    /// It does not start, or does not open.
+    pub async fn writefence_tls(cluster: &Cluster, pki: &Pki) -> Result<Self> {
+        let mut options = DaemonOptions::new(&[cluster]);
+        options.region = format!(
+            "tls.mode = \"verify-full\"\ntls.ca = {:?}",
+            pki.path("ca.pem")
+        );
+        let (cert, key) = (pki.path("front.pem"), pki.path("front.key"));
+        options.listen = format!("auth = \"trust\"\ntls.cert = {cert:?}\ntls.key = {key:?}\n");
+        Self::daemon("writefence, TLS", options).await
+    }
+
+    async fn daemon(name: &'static str, mut options: DaemonOptions) -> Result<Self> {
         options.extra = format!("[limits]\nsessions = {POOL}\n");
         let daemon = Daemon::start(options).await?;
         daemon.wait_open().await?;
         Ok(Self {
-            name: "writefence",
+            name,
             port: daemon.port(),
             pid: Some(started_with(&daemon.write_config()?)?),
             _running: Running::Writefence(Box::new(daemon)),

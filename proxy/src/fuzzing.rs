@@ -1,3 +1,3 @@
 //! What the fuzz targets call; no part of the product. See `fuzz/`.
 
-pub use crate::pg::fuzzing::{conversation, is_read, scram, startup};
+pub use crate::pg::fuzzing::{Negotiation, conversation, is_read, scram, startup};

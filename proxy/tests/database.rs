@@ -16,6 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
@@ -575,7 +576,11 @@ async fn the_barrier_ends_foreign_writers_and_nobody_else() {
 
     let pids = (walled.pid(), unwalled.pid());
     let own = move || {
-        let of = |pid, walled| OwnBackend { pid, walled };
+        let of = |pid, walled| OwnBackend {
+            pid,
+            login: None,
+            walled,
+        };
         vec![of(pids.0, true), of(pids.1, false)]
     };
     let me = identity(&mut root).await;
@@ -693,20 +698,53 @@ async fn lifting_is_repeatable_and_only_for_its_own_run() {
 }
 
 #[tokio::test]
-async fn an_announced_barrier_changes_nothing_and_keeps_others_out() {
+async fn a_login_of_ours_that_is_under_way_is_waited_for_and_not_ended() {
+    let a = Cluster::primary().await;
+    let mut root = a.client().await;
+    let me = identity(&mut root).await;
+    let mut ours = a.client().await;
+    let mut other = a.client().await;
+    let row = ours
+        .row("SELECT host(inet_client_addr()), inet_client_port()")
+        .await
+        .unwrap();
+    let [host, port] = [0, 1].map(|n| row[n].clone().unwrap());
+    let login = Some(format!("{host}:{port}").parse().unwrap());
+    let pid = ours.pid();
+    // Known by its address first, then by its process id, and in the end its wall stands.
+    let looks = AtomicU32::new(0);
+    let own = move || match looks.fetch_add(1, Ordering::Relaxed) {
+        0..4 => vec![OwnBackend {
+            pid: 0,
+            login,
+            walled: false,
+        }],
+        n => vec![OwnBackend {
+            pid,
+            login: None,
+            walled: n > 8,
+        }],
+    };
+    let t = token("run-1", 3);
+    let closed = evidence::raise(&mut root, &plan(&t, me, 5000), &own)
+        .await
+        .unwrap();
+    assert!(closed.passes > 8, "{closed:?}");
+    let ended: Vec<_> = closed.ended.iter().map(|foreign| foreign.pid).collect();
+    assert_eq!(ended, [other.pid()], "{closed:?}");
+    ours.query("SELECT 1").await.unwrap();
+    other.query("SELECT 1").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_standing_barrier_keeps_others_out() {
     let a = Cluster::primary().await;
     let mut root = a.client().await;
     let me = identity(&mut root).await;
     let t = token("run-1", 3);
-    let mut writer = a.client().await;
-    let ahead = evidence::announce(&mut root, &plan(&t, me, 5000), &no_sessions)
+    evidence::raise(&mut root, &plan(&t, me, 5000), &no_sessions)
         .await
         .unwrap();
-    assert_eq!(
-        ahead.iter().map(|foreign| foreign.pid).collect::<Vec<_>>(),
-        [writer.pid()]
-    );
-    writer.query("CREATE TABLE t (n int)").await.unwrap();
     let other = Token::new("i-2/main", "run-9", 50).unwrap();
     let mut second = a.client().await;
     let refused = evidence::raise(&mut second, &plan(&other, me, 5000), &no_sessions).await;
@@ -730,7 +768,6 @@ async fn an_announced_barrier_changes_nothing_and_keeps_others_out() {
         .await
         .unwrap();
     root.query("SELECT 1").await.unwrap_err();
-    writer.query("SELECT 1").await.unwrap_err();
     evidence::lift(&mut second, &other, me, Claim::Own, BOUND)
         .await
         .unwrap();
@@ -801,7 +838,7 @@ async fn missing_rights_are_named_and_the_named_grants_suffice() {
     let me = identity(&mut root).await;
     let t = token("run-1", 3);
     let mut observer = a.client_as("the observer").await;
-    let refused = evidence::announce(&mut observer, &plan(&t, me, 5000), &no_sessions).await;
+    let refused = evidence::raise(&mut observer, &plan(&t, me, 5000), &no_sessions).await;
     let Err(BarrierError::Privilege { grants }) = refused else {
         panic!("{refused:?}")
     };

@@ -5,6 +5,7 @@ use writefence_tests::postgres::{Options, skipped};
 use writefence_tests::script::Talk;
 use writefence_tests::{Cluster, Daemon, DaemonOptions};
 
+use crate::garbage::answer;
 use crate::support::startup;
 use crate::wire::Wire;
 
@@ -24,6 +25,22 @@ async fn the_process_id_that_a_client_was_told_is_that_of_its_backend() -> Resul
     let answer = talk.query(&own).await?;
     let row = "D \\x00\\x01\\x00\\x00\\x00\\x01t";
     ensure!(answer.iter().any(|m| m == row), "told {told}: {answer:?}");
+    Ok(())
+}
+
+/// node-postgres' own suite: a client that is closed at once says goodbye before it has said hello.
+#[tokio::test]
+async fn a_client_that_leaves_before_it_has_begun_hears_nothing() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let server = Cluster::create("a", &Options::default()).await?;
+    let daemon = Daemon::start(DaemonOptions::new(&[&server])).await?;
+    daemon.wait_open().await?;
+    for port in [server.port(), daemon.port()] {
+        let heard = answer(port, b"X\0\0\0\x04").await?;
+        ensure!(heard.is_empty(), "{port}: {}", heard.escape_ascii());
+    }
     Ok(())
 }
 

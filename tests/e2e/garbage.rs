@@ -11,7 +11,8 @@ use crate::support::{Pair, startup};
 
 const SOON: Duration = Duration::from_secs(5);
 
-async fn answer(port: u16, bytes: &[u8]) -> Result<Vec<u8>> {
+/// All that is heard until the connection is closed.
+pub(crate) async fn answer(port: u16, bytes: &[u8]) -> Result<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.write_all(bytes).await?;
     let mut got = Vec::new();

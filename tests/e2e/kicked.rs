@@ -12,6 +12,7 @@ use writefence_tests::postgres::skipped;
 
 use crate::orphans::slow_commits;
 use crate::outcomes::cabled;
+use crate::secure::{PASSWORD, Secure};
 use crate::support::{Pair, Raw, value};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -195,4 +196,75 @@ async fn last_words_that_arrive_when_the_server_is_back_end_no_client() -> Resul
             .is_ok())
     })
     .await
+}
+
+/// Its login was the client's own, so nobody can look after its server as this user: that the server
+/// asks for a password is the proof.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_login_was_passed_through_is_ended_alone_as_a_direct_one() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let mut world = Secure::start(|_, _, options| {
+        "auth = \"passthrough\"".clone_into(&mut options.listen);
+        Ok(())
+    })
+    .await?;
+    let through = |port: u16| async move {
+        let text = format!(
+            "host=127.0.0.1 port={port} user=app password={PASSWORD} dbname=postgres sslmode=disable"
+        );
+        let (client, connection) = tokio_postgres::connect(&text, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        anyhow::Ok(client)
+    };
+    let (ended, other) = (
+        through(world.daemon.port()).await?,
+        through(world.daemon.port()).await?,
+    );
+    let pid = value(&ended, "SELECT pg_backend_pid()").await?;
+    let sleep = tokio::spawn(async move {
+        let said = ended.batch_execute("SELECT pg_sleep(60)").await;
+        (ended, said)
+    });
+    let asleep = format!("SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}");
+    until("the statement", SOON, async || {
+        Ok(world.a.value(&asleep).await? == "PgSleep")
+    })
+    .await?;
+    world
+        .a
+        .query(&format!("SELECT pg_terminate_backend({pid})"))
+        .await?;
+    let (ended, said) = timeout(SOON, sleep).await??;
+    let said = said.err().context("it was ended")?;
+    let said = said.as_db_error().context("the server's words")?;
+    ensure!(
+        said.code().code() == "57P01" && said.severity() == "FATAL",
+        "{said:?}"
+    );
+    ensure!(
+        said.message() == "terminating connection due to administrator command",
+        "{said:?}"
+    );
+    until(
+        "its connection to end",
+        SOON,
+        async || Ok(ended.is_closed()),
+    )
+    .await?;
+    ensure!(value(&other, "SELECT 42").await? == "42", "the other stays");
+    // A server that stops keeps nobody whose login cannot be repeated, and says why.
+    world.a.stop().await?;
+    world.a.start().await?;
+    let said = other.batch_execute("SELECT 1").await;
+    let said = said.err().context("it cannot have logged in again")?;
+    let said = said.as_db_error().context("the reason")?;
+    ensure!(
+        said.code().code() == "57P01"
+            && said.message().contains("is gone")
+            && said.detail().is_some_and(|why| why.contains("passthrough")),
+        "{said:?}"
+    );
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use writefence_tests::eventually::until;
-use writefence_tests::postgres::skipped;
+use writefence_tests::postgres::{connect, skipped};
 
 use crate::support::{Pair, value};
 
@@ -42,6 +42,75 @@ async fn settings_role_and_prepared_statements_move() -> Result<()> {
     ensure!(value(&client, "SELECT pg_listening_channels()").await? == "news");
     ensure!(value(&client, "SELECT inet_server_port()").await? == pair.b.port().to_string());
     ensure!(pair.rows(&pair.b).await? == "2");
+    Ok(())
+}
+
+/// PostgreSQL reads them at login; a session that is moved has the ones of its own.
+#[tokio::test]
+async fn what_is_altered_for_a_role_or_database_after_a_login_does_not_reach_it_by_a_move()
+-> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    let alter = async |what: &[&str]| {
+        for sql in what {
+            pair.a.query(&format!("ALTER {sql}")).await?;
+        }
+        anyhow::Ok(())
+    };
+    pair.a.query("CREATE ROLE app LOGIN").await?;
+    pair.a.query("GRANT ALL ON t TO app").await?;
+    alter(&[
+        "ROLE app SET work_mem = '5MB'",
+        "ROLE app SET statement_timeout = '77s'",
+        "ROLE app SET app.tenant = 'one'",
+        "DATABASE postgres SET search_path = a, \"B\"",
+    ])
+    .await?;
+    let login = async || connect(pair.daemon.port(), "app", "postgres").await;
+    let (idle, own) = (login().await?, login().await?);
+    own.batch_execute("SET work_mem = '9MB'; INSERT INTO public.t VALUES (1)")
+        .await?;
+    alter(&[
+        "ROLE app SET work_mem = '64MB'",
+        "ROLE app RESET statement_timeout",
+        "ROLE app SET app.tenant = 'two'",
+        "ROLE app SET log_min_duration_statement = 0",
+        "DATABASE postgres SET search_path = public",
+        "DATABASE postgres SET lock_timeout = '3s'",
+    ])
+    .await?;
+    let read = async |client: &tokio_postgres::Client| {
+        let mut all = Vec::new();
+        for name in [
+            "work_mem",
+            "statement_timeout",
+            "app.tenant",
+            "search_path",
+            "lock_timeout",
+        ] {
+            all.push(value(client, &format!("SHOW {name}")).await?);
+        }
+        anyhow::Ok(all.join(" | "))
+    };
+    pair.b.wait_caught_up(&pair.a).await?;
+    pair.ctl(0, &["switchover", "--to", "b", "--reason", "x"])
+        .await?;
+    for (client, memory) in [(&idle, "5MB"), (&own, "9MB")] {
+        let at = value(client, "SELECT inet_server_port()").await?;
+        ensure!(at == pair.b.port().to_string(), "it is still on {at}");
+        let has = read(client).await?;
+        ensure!(
+            has == format!("{memory} | 77s | one | a, \"B\" | 0"),
+            "{has}"
+        );
+    }
+    // Those that log in now have the new ones, and so has a RESET: there is no other way back.
+    let new = "64MB | 0 | two | public | 3s";
+    ensure!(read(&login().await?).await? == new);
+    own.batch_execute("RESET ALL").await?;
+    ensure!(read(&own).await? == new);
     Ok(())
 }
 

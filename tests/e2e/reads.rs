@@ -1,5 +1,7 @@
 //! Reads that are under way when the primary moves go on where they are, to their end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -225,5 +227,46 @@ async fn a_read_under_way_is_judged_anew_behind_each_fence() -> Result<()> {
     );
     turned.await??;
     ensure!(long.await?? == "ended", "what reads is ended by no fence");
+    Ok(())
+}
+
+/// Clients that connect for every query, and what went wrong.
+const CONNECTING: usize = 16;
+
+/// Rehearsals under them: each puts the barrier up and takes it down again.
+const REHEARSALS: usize = 8;
+
+/// A login that is under way when the barrier looks is nobody's that it knows by a process id.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_connect_for_every_query_notice_no_move() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Arc::new(Pair::start(|_| ()).await?);
+    let over = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..CONNECTING)
+        .map(|_| {
+            let (pair, over) = (Arc::clone(&pair), Arc::clone(&over));
+            tokio::spawn(async move {
+                let mut read = 0_u32;
+                while !over.load(Ordering::Relaxed) {
+                    let client = pair.client().await?;
+                    ensure!(value(&client, "SELECT count(*) FROM t").await? == "0");
+                    read += 1;
+                }
+                anyhow::Ok(read)
+            })
+        })
+        .collect();
+    for _ in 0..REHEARSALS {
+        pair.ctl(0, &["drill", "--to", "b", "--reason", "reads"])
+            .await?;
+    }
+    pair.ctl(0, &["switchover", "--to", "b", "--reason", "reads"])
+        .await?;
+    over.store(true, Ordering::Relaxed);
+    for reader in readers {
+        ensure!(reader.await?? > 0);
+    }
     Ok(())
 }

@@ -4,11 +4,15 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use writefence_tests::eventually::until;
-use writefence_tests::postgres::{Options, Programs, skipped};
+use writefence_tests::postgres::{Options, Programs, connect, skipped};
 use writefence_tests::script::{Cut, Talk, message};
 use writefence_tests::{Cluster, Daemon, DaemonOptions};
 
+use crate::outcomes::cabled;
 use crate::support::Pair;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -207,5 +211,96 @@ async fn pg_receivewal_and_pg_recvlogical_work_through_the_daemon() -> Result<()
     .await?;
     receive.kill().await?;
     changes.kill().await?;
+    Ok(())
+}
+
+/// Its number in SHOW CLIENTS.
+async fn number(console: &tokio_postgres::Client) -> Result<String> {
+    let mut found = None;
+    until("it to be shown", SOON, async || {
+        let messages = console.simple_query("SHOW CLIENTS").await?;
+        found = messages.into_iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => {
+                let id = row.get("id").map(str::to_owned);
+                id.filter(|_| row.get("replication") == Some("physical"))
+            }
+            _ => None,
+        });
+        Ok(found.is_some())
+    })
+    .await?;
+    found.context("an id")
+}
+
+const OPS: &str = "[console]\nadmin_users = [\"ops\"]\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_on_the_console_ends_replication_with_the_reason_on_both_sides() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|options| OPS.clone_into(&mut options.extra)).await?;
+    let ops = connect(pair.daemon.port(), "ops", "pgbouncer").await?;
+    // The standby's own is one of them.
+    let senders = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'";
+    let own = pair.a.value(senders).await?;
+    for kill in ["KILL_CLIENT", "KILL"] {
+        let mut stream = Talk::start(pair.daemon.port(), &packet("true")?).await?;
+        let at = pair.a.value("SELECT pg_current_wal_flush_lsn()").await?;
+        let start = format!("Q START_REPLICATION PHYSICAL {at} TIMELINE 1");
+        stream.send(&message(&start)?, Cut::Whole).await;
+        let mut told = Vec::new();
+        stream.read_until(b"W", &mut told).await?;
+        let id = number(&ops).await?;
+        let command = match kill {
+            "KILL" => kill.to_owned(),
+            _ => format!("{kill} {id}"),
+        };
+        ops.simple_query(&command).await?;
+        let mut told = Vec::new();
+        stream.read_until(b"E.", &mut told).await?;
+        let why = format!("the replication connection ends: {kill} on the console");
+        ensure!(
+            told.iter()
+                .any(|line| line.contains("C57P01") && line.contains(&why)),
+            "{told:?}"
+        );
+        ensure!(
+            told.last().is_some_and(|last| last == "(closed)"),
+            "{told:?}"
+        );
+        until("the server to be rid of it", SOON, async || {
+            Ok(pair.a.value(senders).await? == own)
+        })
+        .await?;
+        ensure!(pair.group().await?["replication"] == 0);
+    }
+    ops.simple_query("RESUME").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_reaches_a_replication_connection_whose_server_does_not_answer_its_login() -> Result<()>
+{
+    if skipped() {
+        return Ok(());
+    }
+    let (pair, relay) = cabled(OPS).await?;
+    let ops = connect(pair.daemon.port(), "ops", "pgbouncer").await?;
+    relay.black_hole();
+    let mut client = TcpStream::connect(("127.0.0.1", pair.daemon.port())).await?;
+    client.write_all(&packet("true")?).await?;
+    let id = number(&ops).await?;
+    ops.simple_query(&format!("KILL_CLIENT {id}")).await?;
+    let mut said = Vec::new();
+    // Far below the time that a login has.
+    timeout(Duration::from_secs(3), client.read_to_end(&mut said))
+        .await
+        .context("it goes on logging in")??;
+    let said = said.escape_ascii().to_string();
+    ensure!(
+        said.contains("C57P01") && said.contains("KILL_CLIENT on the console"),
+        "{said}"
+    );
     Ok(())
 }

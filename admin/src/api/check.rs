@@ -92,7 +92,10 @@ impl Request for FailoverRequest {
                 Code::NotConfirmed,
                 "failover needs `accept_loss`: what the old primary did not ship is lost",
             )
-            .hint("if the old primary still answers, use `switchover`; else add --accept-loss"));
+            .hint(
+                "if the old primary still answers, use `switchover`; else add --accept-loss, and \
+                 --confirm since it cannot be taken back",
+            ));
         }
         confirmed(self.confirm, Self::VERB)
     }

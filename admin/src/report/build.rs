@@ -2,7 +2,7 @@
 
 use super::{Audited, Lineage, Lost, Objectives, Report, StepTime};
 use crate::api::{Measured, RunKind, StepRecord, StepState, Timestamp, UnknownWrite};
-use crate::runbook::{Record, RunFacts, Working};
+use crate::runbook::{Record, RunFacts, Working, events};
 
 /// Makes a run's report. `unknown` and `audit` are as they are now.
 #[must_use]
@@ -15,15 +15,11 @@ pub fn build(
 ) -> Report {
     let run = facts.document(Working::No, now);
     let begun = |step: &&StepRecord| step.state != StepState::Pending;
-    let mut current = None;
-    let mut timeline = Vec::new();
-    for record in records {
-        current = record.fact.step().or(current);
-        let mut event = record.event(current);
+    let mut timeline = events(records);
+    for (event, record) in timeline.iter_mut().zip(records) {
         if event.text.is_empty() {
             event.text = plain(record);
         }
-        timeline.push(event);
     }
     Report {
         made: now,
@@ -81,9 +77,14 @@ fn objectives(facts: &RunFacts) -> Objectives {
         .rto_ms
         .zip(recovery_ms)
         .map(|(objective, took)| took <= objective);
+    // What was measured once the old primary was there again stands above what was seen of it last.
+    let lost_bytes = facts
+        .diverged
+        .as_ref()
+        .map_or(measured.lost_bytes, |log| Some(log.bytes));
     // Nothing lost keeps any objective; something lost breaks that of nothing. Between the two only
     // the time would tell, which nobody has measured.
-    let rpo_met = match (measured.rpo_ms, measured.lost_bytes) {
+    let rpo_met = match (measured.rpo_ms, lost_bytes) {
         (Some(_), Some(0)) => Some(true),
         (Some(0), Some(_)) => Some(false),
         _ => None,
@@ -93,7 +94,7 @@ fn objectives(facts: &RunFacts) -> Objectives {
         recovery_ms,
         rto_met,
         rpo_ms: measured.rpo_ms,
-        lost_bytes: measured.lost_bytes,
+        lost_bytes,
         rpo_met,
     }
 }

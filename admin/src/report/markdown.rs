@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::Report;
-use crate::api::StepState;
+use crate::api::{RunKind, StepState};
 
 /// The report as Markdown.
 #[must_use]
@@ -91,7 +91,12 @@ fn cost(page: &mut Page, report: &Report) {
         Some(false) => "to the first statement behind the opening, which may have been a read",
         None => "nobody wrote behind the opening yet",
     };
-    row("write gap", ms(m.write_gap_ms), first);
+    if report.run.kind == RunKind::Failover {
+        let note = format!("writes failed before: see recovery time; {first}");
+        row("fenced", ms(m.write_gap_ms), &note);
+    } else {
+        row("write gap", ms(m.write_gap_ms), first);
+    }
     row(
         "read gap",
         ms(m.read_gap_ms),
@@ -108,7 +113,11 @@ fn cost(page: &mut Page, report: &Report) {
         known(m.expired),
         "held until their time was over, not executed",
     );
-    row("unknown", known(m.unknown), "outcomes that nobody was told");
+    row(
+        "unknown",
+        known(m.unknown),
+        "outcomes that were still open when it ended; accepted ones stand below",
+    );
     row("sessions moved", known(m.sessions_moved), "");
     row(
         "sessions ended",

@@ -7,6 +7,17 @@
 use super::{Fact, Record, RunState, Step};
 use crate::api::{Event, FenceAnswer};
 
+/// A journal as events.
+#[must_use]
+pub fn events(records: &[Record]) -> Vec<Event> {
+    let mut current = None;
+    let told = |record: &Record| {
+        current = record.fact.step().or(current);
+        record.event(current)
+    };
+    records.iter().map(told).collect()
+}
+
 impl Record {
     /// The record as an event. `current` is the step in hand when it was written.
     pub fn event(&self, current: Option<Step>) -> Event {

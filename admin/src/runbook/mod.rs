@@ -18,6 +18,7 @@ mod plan;
 mod record;
 mod rules;
 
+pub use event::events;
 pub use facts::{RunFacts, Working};
 pub use fold::{FoldError, fold};
 pub use journal::{JournalError, Parsed, Torn, encode, parse};

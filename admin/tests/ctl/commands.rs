@@ -509,6 +509,27 @@ fn status_says_first_what_matters_and_last_what_to_do() {
 }
 
 #[test]
+fn a_primary_that_does_not_answer_comes_first_and_so_does_what_to_do_about_it() {
+    let server = Server::with_groups(&["silent"]);
+    let ran = server.ctl(&["status"]);
+    let lines: Vec<_> = ran.stdout.lines().collect();
+    assert_eq!(
+        lines[0],
+        "!! the primary a does not answer: writes that pass here fail"
+    );
+    assert!(
+        !ran.stdout.contains("nothing: writes pass"),
+        "{}",
+        ran.stdout
+    );
+    let last = lines.last().unwrap();
+    assert!(
+        last.contains("`writefencectl failover --group silent --to b --reason ID --dry-run`"),
+        "{last}"
+    );
+}
+
+#[test]
 fn a_run_of_single_steps_says_after_each_verb_what_comes_next() {
     let server = Server::start();
     let next = |args: &[&str], said: &str| {
@@ -539,6 +560,13 @@ fn a_drill_that_went_back_as_planned_exits_0() {
         budget_ms: None,
     };
     assert_eq!(server.fake.calls(), [called(&request, None, None)]);
+    let ran = server.ctl(&["drill", "--to", "b", "--fence-only"]);
+    for said in [
+        "rehearsed, everything held",
+        "next: nothing: writes pass in a",
+    ] {
+        assert!(ran.stdout.contains(said), "{said}\n{}", ran.stdout);
+    }
 }
 
 #[test]

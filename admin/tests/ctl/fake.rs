@@ -343,7 +343,13 @@ impl Control for Fake {
             },
             in_flight: in_flight(),
             drain: None,
-            regions: ["a", "b"].map(region).to_vec(),
+            regions: vec![
+                RegionStatus {
+                    reachable: Some(name != "silent"),
+                    ..region("a")
+                },
+                region("b"),
+            ],
             replication: 0,
             run: run.clone().filter(|run| run.group == *name),
             notices: vec![],

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use writefence_admin::api::{ApiError, Code, Event, Run, RunProgress, Timestamp};
-use writefence_admin::runbook::{Fact, Record, RunFacts, Started, Working, encode, left};
+use writefence_admin::runbook::{Fact, Record, RunFacts, Started, Working, encode, events, left};
 
 use super::error::{internal, storage};
-use super::events::sentence;
 use super::trail::Trail;
 use crate::failpoint;
 use crate::fleet::{Durability, Store};
@@ -46,7 +45,7 @@ impl Book {
         let mut page = Page::default();
         if let Some((facts, records)) = last {
             page.facts = Some(facts);
-            page.events = records.iter().map(event).collect();
+            page.events = events(&records);
         }
         let writing = tokio::sync::Mutex::default();
         Arc::new(Self {
@@ -119,7 +118,7 @@ impl Book {
         self.trail.journaled(&facts, &record);
         let mut page = self.page();
         page.before = page.facts.replace(facts);
-        page.events = vec![event(&record)];
+        page.events = vec![record.event(None)];
         drop(page);
         self.turn();
         Ok(())
@@ -154,9 +153,11 @@ impl Book {
             .map_err(|e| e.run(&facts.run))?;
         failpoint::recorded(&record.fact);
         self.trail.journaled(&facts, &record);
+        logged(&facts, &record);
+        let event = record.event(facts.step);
         let mut page = self.page();
         page.facts = Some(facts);
-        page.events.push(event(&record));
+        page.events.push(event);
         drop(page);
         self.turn();
         Ok(())
@@ -248,12 +249,46 @@ pub(crate) fn in_progress(live: &RunFacts) -> ApiError {
     .run(&live.run)
 }
 
-pub(crate) fn event(record: &Record) -> Event {
-    let (step, text) = sentence(&record.fact);
-    Event {
-        seq: record.seq,
-        at: record.at,
-        step,
-        text,
+/// What changes where writes go, or takes something back, also stands in the daemon's log.
+fn logged(facts: &RunFacts, record: &Record) {
+    let (group, run) = (&facts.started.group, &facts.run);
+    match &record.fact {
+        Fact::StepFailed { step, error, .. } => {
+            tracing::warn!(group = %group, run = %run, step = %step, "{error}");
+        }
+        Fact::State {
+            state,
+            error: Some(error),
+        } => {
+            tracing::warn!(group = %group, run = %run, "the run is {state}: {error}");
+        }
+        Fact::State { state, error: None } => {
+            tracing::info!(group = %group, run = %run, "the run is {state}");
+        }
+        Fact::Exception { .. } => {
+            tracing::warn!(group = %group, run = %run, "{}", record.event(None).text);
+        }
+        Fact::Fence(_)
+        | Fact::Pnr { .. }
+        | Fact::Open(_)
+        | Fact::Aborting { .. }
+        | Fact::Loss(_)
+        | Fact::Diverged(_) => {
+            tracing::info!(group = %group, run = %run, "{}", record.event(None).text);
+        }
+        Fact::Started(_)
+        | Fact::Verb { .. }
+        | Fact::Candidate { .. }
+        | Fact::StepStarted { .. }
+        | Fact::StepDone { .. }
+        | Fact::StepSkipped { .. }
+        | Fact::FenceLsn(_)
+        | Fact::Evidence { .. }
+        | Fact::Certificate { .. }
+        | Fact::Promoted(_)
+        | Fact::HookBegun { .. }
+        | Fact::HookEnded { .. }
+        | Fact::Measured(_)
+        | Fact::Note { .. } => {}
     }
 }

@@ -20,6 +20,7 @@ use super::servers::{Own, Servers, Ticket};
 use super::settings::Settings;
 use super::tripwire::Tripwire;
 use crate::group::Group;
+use crate::sessions::OwnBackend;
 use crate::shutdown::Tasks;
 use crate::upstream::Region;
 
@@ -102,8 +103,17 @@ impl Desk {
 
     /// Our own logins in a region, asked anew each time the barrier looks.
     pub(crate) fn own(&self, region: &Region) -> Own {
-        let (sessions, region) = (Arc::clone(&self.group.sessions), region.clone());
-        Arc::new(move || sessions.backends(&region))
+        let (group, region) = (Arc::clone(&self.group), region.clone());
+        Arc::new(move || {
+            let readers = group.catalogs.readers(&region);
+            let mut all = group.sessions.own(&region);
+            all.extend(readers.into_iter().map(|pid| OwnBackend {
+                pid,
+                walled: true,
+                ..OwnBackend::default()
+            }));
+            all
+        })
     }
 
     /// As `own`, with those as walled that were let go on reading and are to be proven once more.

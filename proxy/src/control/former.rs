@@ -123,7 +123,8 @@ pub(crate) fn rewind(desk: &Desk, old: &Region, new: &Region) -> String {
     );
     format!(
         "CHECKPOINT on {new}, and on {old}, stopped: pg_rewind --target-pgdata=DATA_OF_{} --write-recovery-conf \
-         --source-server='host={host} port={port} user=SUPERUSER dbname=postgres'",
+         --source-server='host={host} port={port} user=SUPERUSER dbname=postgres'; where it finds its log \
+         recycled, --restore-target-wal with an archive, or a new base backup",
         old.as_str().to_ascii_uppercase()
     )
 }
@@ -148,7 +149,19 @@ pub(crate) fn notices(desk: &Desk) -> Vec<String> {
 }
 
 fn notice(desk: &Desk, region: &Region, seen: &Observation, successor: Identity) -> String {
+    // The run waited for all that was acknowledged before its fence LSN.
+    let facts = desk.book.facts();
+    let is_complete = facts.is_some_and(|facts| {
+        facts.started.from.as_deref() == Some(region.as_str())
+            && facts.promoted.is_some()
+            && facts.fence_lsn.is_some()
+    });
     let what = match Diverged::of(seen, successor) {
+        Some(diverged) if is_complete && diverged.bytes() > 0 => format!(
+            "nothing acknowledged is missing there (its log from {} was written behind the barrier); \
+             to bring it back,",
+            diverged.range()
+        ),
         Some(diverged) if diverged.bytes() == 0 => {
             "nothing of its log is missing there; to bring it back,".to_owned()
         }

@@ -16,7 +16,6 @@ mod console;
 mod desk;
 mod drains;
 mod error;
-mod events;
 mod explain_http;
 mod figures;
 mod former;
@@ -51,11 +50,11 @@ use writefence_admin::api::{
     Abort, ApiError, AuditPage, Code, Drain, DrillRequest, ExplainHttp, ExplainHttpRequest,
     ExplainSql, ExplainSqlRequest, FailoverRequest, OpenWrites, Preflight, PreflightRequest,
     Prepare, Promote, Reload, ReloadReport, Resume, Run, RunKind, RunProgress, SessionList, Status,
-    SwitchoverRequest, Timestamp, UnknownAck, UnknownList, Verb, Verify, WatchDrain,
+    SwitchoverRequest, Timestamp, UnknownAck, UnknownList, UnknownWrite, Verb, Verify, WatchDrain,
 };
 use writefence_admin::audit::{Entry, Event};
 use writefence_admin::report::{Audited, Report, build};
-use writefence_admin::runbook::{Record, RunFacts, Working, check_run};
+use writefence_admin::runbook::{Record, RunFacts, Working, check_run, events};
 use writefence_admin::{Actor, Answer, Call, Control, Wait};
 
 use desk::Desk;
@@ -152,10 +151,18 @@ impl Daemon {
         answer
     }
 
-    /// Whether every group lets writes pass.
+    /// Why writes do not pass in some group; `None` where they pass in all.
     #[must_use]
-    pub fn is_writable(&self) -> bool {
-        self.desks.iter().all(|desk| !desk.actor.is_fenced())
+    pub fn unwritable(&self) -> Option<&'static str> {
+        if self.desks.iter().any(|desk| desk.actor.is_fenced()) {
+            return Some("fenced");
+        }
+        let is_silent = |desk: &Arc<Desk>| {
+            let seen = desk.servers.seen(&desk.accepted());
+            seen.is_some_and(|seen| seen.known().is_none())
+        };
+        let silent = self.desks.iter().any(is_silent);
+        silent.then_some("the primary does not answer")
     }
 
     fn desk(&self, group: &str) -> Answer<&Arc<Desk>> {
@@ -188,7 +195,7 @@ impl Daemon {
     async fn past(&self, run: &str) -> Answer<RunProgress> {
         let (facts, records) = self.journal(run).await?;
         let (seq, now) = (facts.seq, Timestamp::now());
-        let events = records.iter().map(book::event).collect();
+        let events = events(&records);
         Ok(RunProgress {
             run: facts.document(Working::No, now),
             seq,
@@ -246,7 +253,8 @@ impl Control for Daemon {
         });
         let group = &facts.started.group;
         let desk = self.desks.iter().find(|desk| desk.group.name == *group);
-        let unknown = desk.map_or_else(Vec::new, |desk| views::unknown(desk).writes);
+        let mut unknown = desk.map_or_else(Vec::new, |desk| views::unknown(desk).writes);
+        unknown.retain(|write| is_of(&facts, write));
         Ok(build(&facts, &records, unknown, audit, Timestamp::now()))
     }
 
@@ -396,4 +404,16 @@ impl Control for Daemon {
         tracing::info!(%actor, "reload");
         self.reload_as(&actor.to_string())
     }
+}
+
+/// Whether a write of unknown outcome belongs to this run's report: lost from the old primary's last
+/// sign of life on, and not behind the run's end.
+fn is_of(facts: &RunFacts, write: &UnknownWrite) -> bool {
+    let run = facts.document(Working::No, Timestamp::now());
+    let seen = facts
+        .measured
+        .as_ref()
+        .and_then(|m| m.old_primary_last_seen);
+    let from = seen.map_or(run.started, |seen| seen.min(run.started));
+    write.at >= from && run.ended.is_none_or(|ended| write.at <= ended)
 }

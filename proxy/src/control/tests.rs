@@ -120,8 +120,14 @@ async fn repeats_of_a_switchover_and_of_open_writes_change_nothing() {
     verbs::switchover(&desk, call(), to("b")).await.unwrap();
     rest(&desk).await;
     let epoch = desk.actor.epoch();
-    let again = verbs::switchover(&desk, call(), to("b")).await.unwrap_err();
-    assert_eq!(again.code, Code::WrongRegion);
+    let again = verbs::switchover(&desk, call(), to("b")).await.unwrap();
+    assert_eq!(again.state, RunState::Done);
+    let other = SwitchoverRequest {
+        reason: "another".to_owned(),
+        ..to("b")
+    };
+    let another = verbs::switchover(&desk, call(), other).await.unwrap_err();
+    assert_eq!(another.code, Code::WrongRegion);
     let ask = OpenWrites {
         primary: "b".to_owned(),
         accept_loss: false,
@@ -578,6 +584,43 @@ async fn prepare(desk: &Arc<Desk>) {
         answer: None,
     };
     verbs::prepare(desk, call(), ask).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failover_takes_a_waiting_run_over_only_by_its_name_while_the_primary_answers() {
+    let World { desk, fake, .. } = World::open().await;
+    prepare(&desk).await;
+    let waits = rest(&desk).await.id;
+    let refused = verbs::failover(&desk, call(), incident("b")).await;
+    assert_eq!(code(refused.err()), Some(Code::RunInProgress));
+    let named = Call {
+        expect: Expect {
+            run: Some(waits.clone()),
+            epoch: None,
+        },
+        ..call()
+    };
+    verbs::failover(&desk, named, incident("b")).await.unwrap();
+    let run = rest(&desk).await;
+    assert_eq!(run.state, RunState::Done, "{:?}", run.error);
+    assert!(run.exceptions[0].contains(&waits), "{:?}", run.exceptions);
+    drop(fake);
+}
+
+#[tokio::test]
+async fn a_prepare_for_another_reason_is_told_whose_fence_stands() {
+    let World { desk, .. } = World::open().await;
+    prepare(&desk).await;
+    rest(&desk).await;
+    let other = Prepare {
+        primary: "a".to_owned(),
+        reason: "another".to_owned(),
+        hold_ms: None,
+        answer: None,
+    };
+    let told = verbs::prepare(&desk, call(), other).await.unwrap_err();
+    assert_eq!(told.code, Code::RunInProgress);
+    assert!(desk.actor.is_fenced());
 }
 
 #[tokio::test]

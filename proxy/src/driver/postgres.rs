@@ -21,7 +21,9 @@ use tokio::time::{Instant, sleep};
 use super::{Driver, DriverError, Pinned, Promotion};
 use crate::upstream::wire::rows::{flag, value};
 use crate::upstream::wire::{Client, Login, QueryError, Row};
-use crate::upstream::{Endpoint, Mismatch, Need, Observation, Timeline, missing_grants, probe};
+use crate::upstream::{
+    Endpoint, Mismatch, Need, Observation, Timeline, glance, missing_grants, probe,
+};
 
 /// Between two looks at a server that is being promoted.
 const POLL: Duration = Duration::from_millis(1);
@@ -60,6 +62,7 @@ impl Postgres {
         if !grants.is_empty() {
             return Err(DriverError::Privilege { grants });
         }
+        glance(client).await?;
         Ok(probe(client).await?)
     }
 
@@ -81,20 +84,24 @@ impl Postgres {
         let mut slot = self.client.lock().await;
         let client = self.connected(&mut slot).await?;
         let start = Instant::now();
-        let mut repeats = 0;
-        let by_us = match request(client, pinned).await? {
+        let (by_us, repeats, seen) = match request(client, pinned).await? {
             Answer::Requested => {
-                repeats = until_out_of_recovery(client, pinned, start, deadline).await?;
-                true
+                let (repeats, seen) =
+                    until_out_of_recovery(client, pinned, start, deadline).await?;
+                (true, repeats, seen)
             }
-            Answer::Already => false,
+            Answer::Already => (false, 0, None),
         };
         let took = start.elapsed();
+        let observation = match seen {
+            Some(seen) => seen,
+            None => probe(client).await?,
+        };
         Ok(Promotion {
             by_us,
             took,
             repeats,
-            observation: probe(client).await?,
+            observation,
         })
     }
 }
@@ -212,18 +219,18 @@ pub(super) fn is_under_way(error: &DriverError) -> bool {
     }
 }
 
-/// Returns how often the request was repeated.
+/// Returns how often the request was repeated, and what was seen of the new primary.
 async fn until_out_of_recovery(
     client: &mut Client,
     pinned: Pinned,
     start: Instant,
     deadline: Instant,
-) -> Result<u32, DriverError> {
+) -> Result<(u32, Option<Observation>), DriverError> {
     let (mut repeats, mut asked) = (0, start);
     loop {
-        let row = client.row("SELECT pg_is_in_recovery()").await?;
-        if flag(&row, 0) == Some(false) {
-            return Ok(repeats);
+        let seen = glance(client).await?;
+        if seen.is_some() {
+            return Ok((repeats, seen));
         }
         let now = Instant::now();
         if now >= deadline {
@@ -231,7 +238,7 @@ async fn until_out_of_recovery(
         }
         if now >= asked + REPEAT {
             match request(client, pinned).await {
-                Ok(Answer::Already) => return Ok(repeats),
+                Ok(Answer::Already) => return Ok((repeats, None)),
                 Ok(Answer::Requested) => repeats += 1,
                 Err(error) if is_under_way(&error) => {}
                 Err(error) => return Err(error),

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::clear::{self, Foreign, OwnBackend};
+use super::clear::{self, Cleared, Foreign, OwnBackend};
 use super::error::BarrierError;
 use super::lock::{self, Meant, Setting};
 use super::lost::NextXid;
@@ -62,52 +62,6 @@ pub enum Lifted {
     Already,
 }
 
-/// Writes the marker alone, ahead of the fence and changing nothing for anybody, so that `raise`
-/// has one file less to write while clients wait, and asks all questions of `raise` once, since the
-/// first time costs a backend some milliseconds each. Returns whom `raise` would end now.
-///
-/// # Errors
-/// See [`BarrierError`]: what would stop `raise` is found out early.
-pub async fn announce(
-    client: &mut Client,
-    plan: &Plan<'_>,
-    own: &(dyn Fn() -> Vec<OwnBackend> + Send + Sync),
-) -> Result<Vec<Foreign>, BarrierError> {
-    demand_rights(client).await?;
-    let entered = lock::enter(
-        client,
-        Meant::Primary(plan.identity),
-        plan.claim,
-        plan.bound,
-    )
-    .await;
-    let announced = match entered {
-        Ok(before) => announce_locked(client, plan, &before, own).await,
-        Err(error) => Err(error),
-    };
-    unlock(client, announced).await
-}
-
-async fn announce_locked(
-    client: &mut Client,
-    plan: &Plan<'_>,
-    before: &Setting,
-    own: &(dyn Fn() -> Vec<OwnBackend> + Send + Sync),
-) -> Result<Vec<Foreign>, BarrierError> {
-    marker::may_raise(before.marker.as_deref(), plan.token, plan.claim)?;
-    let mark = Marker {
-        state: MarkerState::Standing,
-        token: plan.token.clone(),
-    }
-    .to_string();
-    let statements = mark_statements(&mark);
-    let statements = statements.each_ref().map(String::as_str);
-    let (after, since) = lock::reload(client, &statements, plan.bound).await?;
-    demand_marker(&after, &mark)?;
-    lock::batch(client, &[PREPARED, OVERRIDES]).await?;
-    clear::foreign_now(client, plan.observers, since, own).await
-}
-
 /// Raises the barrier and returns when it holds.
 ///
 /// `own` is asked anew in every pass, after the server was looked at, so that a session of ours
@@ -154,16 +108,22 @@ async fn raise_locked(
         statements.extend(mark_statements(&mark));
     }
     statements.push("ALTER SYSTEM SET default_transaction_read_only = on".to_owned());
+    statements.extend(lock::RELOAD.map(str::to_owned));
+    // While the server does as it is told, others are looked for, and told to end.
+    statements.push(OVERRIDES.to_owned());
     let statements: Vec<_> = statements.iter().map(String::as_str).collect();
-    let (after, since) = lock::reload(client, &statements, plan.bound).await?;
+    let mut cleared = Cleared::default();
+    let mut answers = clear::sweep(client, &statements, plan.observers, &mut cleared, own).await?;
+    let overrides = answers.pop().unwrap_or_default();
+    let loaded = lock::loaded_before(answers);
+    let (after, since) = lock::await_reload(client, loaded, plan.bound).await?;
     after.demand(true)?;
     demand_marker(&after, &mark)?;
-    let cleared = clear::foreign_sessions(client, plan.observers, since, plan.bound, own).await?;
-    let rows = lock::batch(client, &[PREPARED, OVERRIDES]).await?;
-    let [prepared, overrides] = &rows[..] else {
-        return Err(client.answer_error("pg_prepared_xacts").into());
-    };
+    let (observers, bound) = (plan.observers, plan.bound);
+    clear::foreign_sessions(client, observers, since, bound, &mut cleared, own).await?;
+    let prepared = lock::batch(client, &[PREPARED]).await?.pop();
     let prepared = prepared
+        .unwrap_or_default()
         .iter()
         .map(crate::upstream::read_prepared)
         .collect::<Option<_>>();
@@ -179,10 +139,11 @@ async fn raise_locked(
     })
 }
 
-/// Checks, without changing anything, that the barrier of `token` still stands: the identity, the
+/// Checks that the barrier of `token` still stands: the identity, the
 /// marker, the setting, that nobody foreign from before `since` (see [`Closed`]) is left, and that
 /// no transaction id was given out after `next_xid` (see [`FenceLsn`](super::FenceLsn)). The last
-/// point finds a session that came after the barrier, asked for READ WRITE by itself, and wrote.
+/// point finds a session that came after the barrier, asked for READ WRITE by itself, and wrote. Who
+/// is found late and has written nothing is ended as by `raise`, and looked for again.
 ///
 /// # Errors
 /// See [`BarrierError`].
@@ -193,11 +154,36 @@ pub async fn stands(
     next_xid: NextXid,
     own: &(dyn Fn() -> Vec<OwnBackend> + Send + Sync),
 ) -> Result<(), BarrierError> {
-    lock::look_at_identity(client, plan.identity).await?;
-    let setting = Setting::read(client).await?;
+    match stands_now(client, plan, since, next_xid, own).await {
+        // A login that had begun when the barrier was raised, and that the server did not show yet.
+        Err(BarrierError::Foreign(found)) if found.0.iter().all(|one| one.xid.is_none()) => {
+            let (observers, bound, mut late) = (plan.observers, plan.bound, Cleared::default());
+            clear::foreign_sessions(client, observers, since, bound, &mut late, own).await?;
+            stands_now(client, plan, since, next_xid, own).await
+        }
+        found => found,
+    }
+}
+
+async fn stands_now(
+    client: &mut Client,
+    plan: &Plan<'_>,
+    since: ServerTime,
+    next_xid: NextXid,
+    own: &(dyn Fn() -> Vec<OwnBackend> + Send + Sync),
+) -> Result<(), BarrierError> {
+    let before = [lock::IDENTITY, lock::SETTING];
+    let (answers, pass) =
+        clear::look_after(client, &before, plan.observers, since, false, own).await?;
+    let [Some(identity), Some(setting)] = [0, 1].map(|n| answers.get(n).and_then(|r| r.first()))
+    else {
+        return Err(lock::unreadable(client));
+    };
+    lock::check_identity(identity, plan.identity)?;
+    let setting = Setting::parse(setting).ok_or_else(|| lock::unreadable(client))?;
     marker::stands(setting.marker.as_deref(), plan.token)?;
     setting.demand(true)?;
-    clear::demand_none(client, plan.observers, since, next_xid, own).await
+    clear::demand_none(pass, next_xid)
 }
 
 /// Lifts the barrier of `token`, or an older one of the same scope. May be repeated.

@@ -7,6 +7,7 @@
 //! well, that no transaction id was given out since the last pass.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -16,13 +17,15 @@ use super::lock::{POLL, batch};
 use super::lost::NextXid;
 use crate::upstream::ServerTime;
 use crate::upstream::wire::rows::{flag, text, value};
-use crate::upstream::wire::{Client, Row};
+use crate::upstream::wire::{Client, Row, Rows};
 
 /// A session of ours on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnBackend {
     /// Its backend's process id.
     pub pid: i32,
+    /// Our end of its connection, where its login is under way and the process id not known yet.
+    pub login: Option<SocketAddr>,
     /// Whether it is read-only by our own doing (wall two). One that is not is ended.
     pub walled: bool,
 }
@@ -97,6 +100,8 @@ pub(super) struct Seen {
     pub(super) foreign: Foreign,
     pub(super) client: bool,
     pub(super) newcomer: bool,
+    /// The other end of its connection.
+    pub(super) address: Option<SocketAddr>,
     pub(super) started: String,
 }
 
@@ -107,6 +112,10 @@ pub(super) struct Pass {
     pub(super) next_xid: u64,
 }
 
+/// How long our own sessions that stand without a wall are waited for before they are ended: a
+/// login takes some milliseconds, more on a busy machine, and a cancel under way its time.
+pub const PATIENCE: Duration = Duration::from_millis(500);
+
 type Own<'a> = &'a (dyn Fn() -> Vec<OwnBackend> + Send + Sync);
 
 /// Ends foreign sessions until two passes in a row are quiet. Backends that started after `since`
@@ -116,20 +125,21 @@ pub(super) async fn foreign_sessions(
     observers: &[i32],
     since: ServerTime,
     bound: Duration,
+    cleared: &mut Cleared,
     own: Own<'_>,
-) -> Result<Cleared, BarrierError> {
+) -> Result<(), BarrierError> {
     let start = Instant::now();
-    let mut cleared = Cleared::default();
     let mut last: Option<(bool, u64)> = None;
     loop {
-        let pass = look(client, observers, since, own).await?;
+        let patient = start.elapsed() < PATIENCE;
+        let pass = look(client, observers, since, patient, own).await?;
         cleared.passes += 1;
         let quiet = is_quiet(&pass, last.map(|(_, next_xid)| next_xid));
         if quiet && last.is_some_and(|(was_quiet, _)| was_quiet) {
-            return Ok(cleared);
+            return Ok(());
         }
         last = Some((quiet, pass.next_xid));
-        let left = end(client, pass.seen, &mut cleared).await?;
+        let left = end(client, pass.seen, cleared).await?;
         if is_hopeless(&left) || (start.elapsed() >= bound && !quiet) {
             return Err(ForeignWriters(left.into_iter().map(|seen| seen.foreign).collect()).into());
         }
@@ -139,27 +149,25 @@ pub(super) async fn foreign_sessions(
     }
 }
 
-/// Who would be ended or waited for now.
-pub(super) async fn foreign_now(
+/// Runs statements and tells whoever is foreign then to end, in passing: what comes of it is seen
+/// by the passes that follow. Returns what was answered to the statements.
+pub(super) async fn sweep(
     client: &mut Client,
+    statements: &[&str],
     observers: &[i32],
-    since: ServerTime,
+    cleared: &mut Cleared,
     own: Own<'_>,
-) -> Result<Vec<Foreign>, BarrierError> {
-    let pass = look(client, observers, since, own).await?;
-    Ok(pass.seen.into_iter().map(|seen| seen.foreign).collect())
+) -> Result<Vec<Rows>, BarrierError> {
+    // Nobody is known yet to have come under the read-only default.
+    let since = ServerTime::from_micros(i64::MAX);
+    let (answers, pass) = look_after(client, statements, observers, since, true, own).await?;
+    end(client, pass.seen, cleared).await?;
+    Ok(answers)
 }
 
 /// Refuses if anybody foreign from before the barrier is there, if any transaction id is held, or
 /// if one was given out after `next_xid`.
-pub(super) async fn demand_none(
-    client: &mut Client,
-    observers: &[i32],
-    since: ServerTime,
-    next_xid: NextXid,
-    own: Own<'_>,
-) -> Result<(), BarrierError> {
-    let pass = look(client, observers, since, own).await?;
+pub(super) fn demand_none(pass: Pass, next_xid: NextXid) -> Result<(), BarrierError> {
     let bad = |seen: &Seen| !seen.newcomer || seen.foreign.xid.is_some();
     let bad: Vec<_> = pass
         .seen
@@ -196,25 +204,41 @@ fn is_hopeless(left: &[Seen]) -> bool {
     old.peek().is_some() && old.all(|seen| seen.foreign.why == WhyStill::NotPermitted)
 }
 
-/// Autovacuum is left out: it takes transaction ids for its own bookkeeping.
 async fn look(
     client: &mut Client,
     observers: &[i32],
     since: ServerTime,
+    patient: bool,
     own: Own<'_>,
 ) -> Result<Pass, BarrierError> {
+    let (_, pass) = look_after(client, &[], observers, since, patient, own).await?;
+    Ok(pass)
+}
+
+/// Looks at the server after statements that are sent along, and answered first. Autovacuum is left
+/// out: it takes transaction ids for its own bookkeeping.
+pub(super) async fn look_after(
+    client: &mut Client,
+    before: &[&str],
+    observers: &[i32],
+    since: ServerTime,
+    patient: bool,
+    own: Own<'_>,
+) -> Result<(Vec<Rows>, Pass), BarrierError> {
     let backends = format!(
         "SELECT pid, usename, \
            CASE backend_type WHEN 'client backend' THEN application_name ELSE backend_type END, \
            state, backend_xid, backend_type = 'client backend', \
-           (extract(epoch FROM backend_start) * 1000000)::int8 > {}, backend_start \
+           (extract(epoch FROM backend_start) * 1000000)::int8 > {}, backend_start, \
+           host(client_addr), client_port \
          FROM pg_stat_activity \
          WHERE pid <> pg_backend_pid() AND backend_type NOT LIKE 'autovacuum%' \
          AND (backend_type = 'client backend' OR backend_xid IS NOT NULL)",
         since.micros()
     );
-    let next_xid = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
-    let mut rows = batch(client, &[&backends, next_xid]).await?;
+    let mut all = before.to_vec();
+    all.extend([&*backends, "SELECT pg_snapshot_xmax(pg_current_snapshot())"]);
+    let mut rows = batch(client, &all).await?;
     let next_xid = rows.pop().and_then(|rows| value(rows.first()?, 0));
     let next_xid = next_xid.ok_or_else(|| client.answer_error("next transaction id"))?;
     let seen = rows
@@ -224,15 +248,26 @@ async fn look(
         .map(read)
         .collect::<Option<Vec<_>>>();
     let seen = seen.ok_or_else(|| client.answer_error("pg_stat_activity"))?;
-    Ok(Pass {
-        seen: concerning(seen, observers, &own()),
+    let pass = Pass {
+        seen: concerning(seen, observers, patient, &own()),
         next_xid,
-    })
+    };
+    Ok((rows, pass))
 }
 
 /// Leaves out the observer and our walled sessions; of the latter those that still hold a
-/// transaction id stay in the list as something to wait for.
-pub(super) fn concerning(seen: Vec<Seen>, observers: &[i32], own: &[OwnBackend]) -> Vec<Seen> {
+/// transaction id stay in the list as something to wait for. So do, for as long as there is
+/// patience, our sessions without a wall: most have just logged in, and are about to raise it.
+pub(super) fn concerning(
+    seen: Vec<Seen>,
+    observers: &[i32],
+    patient: bool,
+    own: &[OwnBackend],
+) -> Vec<Seen> {
+    let is = |backend: &OwnBackend, seen: &Seen| match backend.login {
+        Some(_) => backend.login == seen.address,
+        None => backend.pid == seen.foreign.pid,
+    };
     let walled = |pid| {
         own.iter()
             .any(|backend| backend.pid == pid && backend.walled)
@@ -247,8 +282,12 @@ pub(super) fn concerning(seen: Vec<Seen>, observers: &[i32], own: &[OwnBackend])
             seen.client = false;
         }
         // It was read-only from its start, and puts itself under the wall before it serves anybody.
-        if seen.newcomer && own.iter().any(|backend| backend.pid == pid) {
-            seen.foreign.xid?;
+        if own.iter().any(|backend| is(backend, &seen)) {
+            if seen.newcomer {
+                seen.foreign.xid?;
+            } else if patient {
+                seen.client = false;
+            }
         }
         Some(seen)
     };
@@ -270,7 +309,16 @@ fn read(row: &Row) -> Option<Seen> {
         // Unknown is not new.
         newcomer: flag(row, 6).unwrap_or(false),
         started: owned(7)?,
+        address: address(row, 8),
     })
+}
+
+/// `None` where the server does not show it, or it is no TCP connection.
+fn address(row: &Row, column: usize) -> Option<SocketAddr> {
+    Some(SocketAddr::new(
+        value::<IpAddr>(row, column)?,
+        value(row, column + 1)?,
+    ))
 }
 
 /// How many sessions are told to end in one round trip; bounded so that the answers, unread while

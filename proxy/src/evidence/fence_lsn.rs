@@ -13,7 +13,7 @@ use super::lock::POLL;
 use super::lost::NextXid;
 use super::marker::Token;
 use crate::upstream::wire::rows::{flag, text, value};
-use crate::upstream::wire::{Answer, Client, QueryError, cancel};
+use crate::upstream::wire::{Answer, Client, QueryError, Row, cancel};
 use crate::upstream::{Lsn, Timeline};
 
 /// Who has confirmed the fence record.
@@ -51,10 +51,10 @@ pub async fn fence_lsn(
     let mut confirmed = choose(client).await?;
     let mut tries = 0;
     loop {
-        if !emit(client, token, confirmed, bound).await? {
+        let (cut_short, (lsn, flushed, next_xid)) = emit(client, token, confirmed, bound).await?;
+        if cut_short {
             confirmed = Confirmed::SyncStandbySilent;
         }
-        let (lsn, flushed, next_xid) = positions(client).await?;
         tries += 1;
         if flushed >= lsn {
             return Ok(FenceLsn {
@@ -94,36 +94,46 @@ async fn choose(client: &mut Client) -> Result<Confirmed, QueryError> {
     }
 }
 
-/// Commits the record; false when the wait for the synchronous standby was cut short. The barrier
-/// makes transactions read-only by default, hence READ WRITE.
+/// Commits the record and reads the positions behind it, in one round trip; with them whether the
+/// wait for the synchronous standby was cut short. The barrier makes transactions read-only by
+/// default, hence READ WRITE.
 async fn emit(
     client: &mut Client,
     token: &Token,
     by: Confirmed,
     bound: Duration,
-) -> Result<bool, QueryError> {
+) -> Result<(bool, Positions), QueryError> {
     let level = match by {
         Confirmed::BySyncStandby => "on",
         Confirmed::Local | Confirmed::SyncStandbySilent => "local",
     };
-    client
-        .query(&format!("SET synchronous_commit = {level}"))
-        .await?;
+    let set = format!("SET synchronous_commit = {level}");
     let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
     let record = format!(
         "SELECT pg_logical_emit_message(true, 'writefence', '{}')",
         token.run()
     );
-    let answers = within(client, &[begin, &record, "COMMIT"], bound).await?;
+    let statements = [
+        &*set,
+        begin,
+        &record,
+        "COMMIT",
+        "RESET synchronous_commit",
+        POSITIONS,
+    ];
+    let answers = within(client, &statements, bound).await?;
     let cut_short = client
         .notices()
         .iter()
         .any(|notice| notice.sqlstate == WARNING);
+    let mut last = None;
     for answer in answers {
-        answer.map_err(|refusal| client.refused(refusal))?;
+        last = answer.map_err(|refusal| client.refused(refusal))?.pop();
     }
-    client.query("RESET synchronous_commit").await?;
-    Ok(!cut_short)
+    let row = last.and_then(|rows| rows.into_iter().next());
+    let positions = row.as_ref().and_then(read_positions);
+    let positions = positions.ok_or_else(|| client.answer_error("log position"))?;
+    Ok((cut_short, positions))
 }
 
 /// The class of the warning with which PostgreSQL says that it gave up waiting for the standby.
@@ -153,19 +163,16 @@ async fn within(
     }
 }
 
+/// Where the log ends, up to where it is on disk, and the next transaction id.
+type Positions = (Lsn, Lsn, NextXid);
+
 /// The snapshot is taken before the functions run, so whoever got an id below the next one and has
 /// committed lies before the insert position.
-async fn positions(client: &mut Client) -> Result<(Lsn, Lsn, NextXid), QueryError> {
-    let row = client
-        .row(
-            "SELECT pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn(), \
-             pg_snapshot_xmax(pg_current_snapshot())",
-        )
-        .await?;
-    match (value(&row, 0), value(&row, 1), value(&row, 2)) {
-        (Some(insert), Some(flush), Some(next)) => Ok((insert, flush, NextXid::new(next))),
-        _ => Err(client.answer_error("log position")),
-    }
+const POSITIONS: &str = "SELECT pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn(), \
+     pg_snapshot_xmax(pg_current_snapshot())";
+
+fn read_positions(row: &Row) -> Option<Positions> {
+    Some((value(row, 0)?, value(row, 1)?, NextXid::new(value(row, 2)?)))
 }
 
 /// Waits until a candidate has replayed up to `wanted`, asking each millisecond. Returns what it

@@ -46,8 +46,9 @@ pub(super) async fn enter(
     let take = format!("SELECT pg_try_advisory_lock({LOCK})");
     let start = Instant::now();
     loop {
-        let answers = rows(client, &[NOTICE_DEATH, &take, IDENTITY, SETTING]).await?;
-        if let [_, [taken], [identity], [setting]] = &answers.each_ref().map(Vec::as_slice)
+        let answers = batch(client, &[NOTICE_DEATH, &take, IDENTITY, SETTING]).await?;
+        let answers: Vec<_> = answers.iter().map(Vec::as_slice).collect();
+        if let [_, [taken], [identity], [setting]] = &answers[..]
             && flag(taken, 0) == Some(true)
         {
             match wanted {
@@ -94,12 +95,12 @@ pub(super) async fn look_at_identity(
     check_identity(&row, wanted)
 }
 
-const IDENTITY: &str = "SELECT r, (SELECT system_identifier FROM pg_control_system()), \
+pub(super) const IDENTITY: &str = "SELECT r, (SELECT system_identifier FROM pg_control_system()), \
      CASE WHEN NOT r THEN \
        ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8 END \
      FROM (SELECT pg_is_in_recovery() AS r) AS s";
 
-fn check_identity(row: &Row, wanted: Identity) -> Result<(), BarrierError> {
+pub(super) fn check_identity(row: &Row, wanted: Identity) -> Result<(), BarrierError> {
     match flag(row, 0) {
         Some(false) => {}
         Some(true) => return Err(Mismatch::InRecovery.into()),
@@ -143,23 +144,35 @@ pub(super) async fn reload(
     statements: &[&str],
     bound: Duration,
 ) -> Result<(Setting, ServerTime), BarrierError> {
-    let start = Instant::now();
     let mut all = statements.to_vec();
-    all.extend([LOADED_AT, "SELECT pg_reload_conf()"]);
+    all.extend(RELOAD);
     let answers = batch(client, &all).await?;
-    let before = answers
-        .get(statements.len())
-        .and_then(|rows| rows.first())
-        .cloned();
+    await_reload(client, loaded_before(answers), bound).await
+}
+
+/// What has the files read anew; the first of them tells when this session did so last.
+pub(super) const RELOAD: [&str; 2] = [LOADED_AT, "SELECT pg_reload_conf()"];
+
+/// When this session had read the files, of the answers to statements that end in `RELOAD`.
+pub(super) fn loaded_before(mut answers: Vec<Rows>) -> Option<Row> {
+    answers.pop();
+    answers.pop()?.into_iter().next()
+}
+
+/// Waits until this session has read the files again since `before`.
+pub(super) async fn await_reload(
+    client: &mut Client,
+    before: Option<Row>,
+    bound: Duration,
+) -> Result<(Setting, ServerTime), BarrierError> {
+    let start = Instant::now();
     loop {
-        let [loaded, setting] = rows(client, &[LOADED_AT, SETTING]).await?;
-        if loaded.first() != before.as_ref() {
-            let at = loaded
-                .first()
-                .and_then(|row| value(row, 0))
-                .map(ServerTime::from_micros);
-            let setting = setting.first().and_then(Setting::parse);
-            return setting.zip(at).ok_or_else(|| unreadable(client));
+        let loaded = client.query(LOADED_AT).await?.into_iter().next();
+        if loaded != before {
+            let at = loaded.as_ref().and_then(|row| value(row, 0));
+            let setting = Setting::read(client).await?;
+            let at = at.map(ServerTime::from_micros);
+            return Some(setting).zip(at).ok_or_else(|| unreadable(client));
         }
         if start.elapsed() >= bound {
             return Err(BarrierError::NotReloaded { after: bound });
@@ -181,16 +194,7 @@ pub(super) async fn batch(client: &mut Client, all: &[&str]) -> Result<Vec<Rows>
     Ok(rows)
 }
 
-/// As `batch`, with as many results as questions.
-async fn rows<const N: usize>(
-    client: &mut Client,
-    all: &[&str; N],
-) -> Result<[Rows; N], QueryError> {
-    let rows = batch(client, all).await?;
-    rows.try_into().map_err(|_| client.answer_error("answer"))
-}
-
-fn unreadable(client: &Client) -> BarrierError {
+pub(super) fn unreadable(client: &Client) -> BarrierError {
     client.answer_error("default_transaction_read_only").into()
 }
 
@@ -203,7 +207,7 @@ pub(super) struct Setting {
     pub(super) marker: Option<String>,
 }
 
-const SETTING: &str = "SELECT setting, source, sourcefile, \
+pub(super) const SETTING: &str = "SELECT setting, source, sourcefile, \
      current_setting('writefence.barrier', true) \
      FROM pg_settings WHERE name = 'default_transaction_read_only'";
 
@@ -213,7 +217,7 @@ impl Setting {
         Self::parse(&row).ok_or_else(|| unreadable(client))
     }
 
-    fn parse(row: &Row) -> Option<Self> {
+    pub(super) fn parse(row: &Row) -> Option<Self> {
         Some(Self {
             on: text(row, 0)? == "on",
             source: text(row, 1)?.to_owned(),

@@ -17,9 +17,9 @@ mod predecessors;
 mod tests;
 
 pub use barrier::{
-    Closed, Lifted, Plan, announce, clear_standby, ensure_writable_setting, lift, raise, stands,
+    Closed, Lifted, Plan, clear_standby, ensure_writable_setting, lift, raise, stands,
 };
-pub use clear::{Foreign, ForeignWriters, OwnBackend, WhyStill};
+pub use clear::{Foreign, ForeignWriters, OwnBackend, PATIENCE, WhyStill};
 pub use error::{BarrierError, FenceLsnError, NotCaughtUp};
 pub use fence_lsn::{Confirmed, FenceLsn, caught_up, fence_lsn};
 pub use lost::{

@@ -1,5 +1,7 @@
 //! The rules of the barrier and of lost writes, without a server.
 
+use std::net::SocketAddr;
+
 use super::clear::{Foreign, OwnBackend, Pass, Seen, WhyStill, concerning, is_quiet};
 use super::lost::{fate, write_fate};
 use super::marker::{LiftWork, may_lift, may_raise, stands};
@@ -117,6 +119,7 @@ fn seen(pid: i32, newcomer: bool, xid: Option<u32>) -> Seen {
         client: true,
         newcomer,
         started: String::new(),
+        address: None,
     }
 }
 
@@ -140,9 +143,10 @@ fn our_walled_sessions_are_left_alone_and_others_of_ours_are_not() {
     ];
     let own = [1, 2, 3].map(|pid| OwnBackend {
         pid,
+        login: None,
         walled: pid != 2,
     });
-    let left = concerning(all, &[], &own);
+    let left = concerning(all, &[], false, &own);
     let left: Vec<_> = left
         .iter()
         .map(|seen| (seen.foreign.pid, seen.client))
@@ -152,7 +156,34 @@ fn our_walled_sessions_are_left_alone_and_others_of_ours_are_not() {
         [(2, true), (3, false)],
         "one to be ended, one to be waited for"
     );
-    assert!(concerning(vec![seen(4, false, Some(1))], &[4], &[]).is_empty());
+    assert!(concerning(vec![seen(4, false, Some(1))], &[4], false, &[]).is_empty());
+}
+
+#[test]
+fn our_logins_under_way_are_known_by_their_address_and_waited_for_before_they_are_ended() {
+    let ours: SocketAddr = "127.0.0.1:4711".parse().expect("an address");
+    let login = OwnBackend {
+        pid: 0,
+        login: Some(ours),
+        walled: false,
+    };
+    let at = |pid, newcomer, port| Seen {
+        address: Some(SocketAddr::new(ours.ip(), port)),
+        ..seen(pid, newcomer, None)
+    };
+    let all = vec![
+        at(1, false, 4711),
+        at(2, false, 4712),
+        at(3, true, 4711),
+        at(4, true, 4712),
+    ];
+    let left = |patient| {
+        let left = concerning(all.clone(), &[], patient, &[login]);
+        let left = left.iter().map(|seen| (seen.foreign.pid, seen.client));
+        left.collect::<Vec<_>>()
+    };
+    assert_eq!(left(true), [(1, false), (2, true), (4, true)]);
+    assert_eq!(left(false), [(1, true), (2, true), (4, true)]);
 }
 
 #[test]

@@ -21,10 +21,10 @@ use super::startup::Startup;
 use super::track::Track;
 use crate::gate::{Lane, Phase};
 use crate::group::Group;
-use crate::sessions::{SessionGuard, SessionState};
+use crate::sessions::{LoggingIn, SessionGuard, SessionState};
 use crate::tls::Stream;
 use crate::upstream::Target;
-use crate::upstream::wire::{LoginError, Proof, login, login_through};
+use crate::upstream::wire::{LoginError, Proof, login_through, login_told};
 
 /// Pause between attempts to reach a target at login, milliseconds.
 const RETRY_MS: u64 = 50;
@@ -52,7 +52,7 @@ pub(crate) async fn begin(
     let through = passed_through.then_some(&mut stream);
     let first = first_login(&group, &who, through).await;
     let mut client = Leg::new(stream);
-    let (server, notices) = match first {
+    let (server, notices, under_way) = match first {
         Ok(first) => first,
         Err(refusal) => {
             client.queue().extend_from_slice(&refusal);
@@ -61,6 +61,7 @@ pub(crate) async fn begin(
         }
     };
     handle.set_backend(Some((server.target.region.clone(), server.pid)));
+    drop(under_way);
     handle.set_state(SessionState::Idle);
     let eyes = Eyes {
         policy: group.settings.load().policy,
@@ -125,7 +126,7 @@ async fn first_login(
     group: &Arc<Group>,
     who: &Who,
     mut through: Option<&mut Stream>,
-) -> Result<(Server, Vec<Bytes>), Vec<u8>> {
+) -> Result<(Server, Vec<Bytes>, LoggingIn), Vec<u8>> {
     let started = Instant::now();
     let settings = group.settings.load_full();
     loop {
@@ -135,15 +136,18 @@ async fn first_login(
         let mut last = None;
         for target in std::iter::once(accepted).chain(candidate) {
             let as_whom = login_as(&target, who, settings.login_timeout);
+            let under_way = group.sessions.logs_in(&target.region);
+            let told = |address| under_way.at(address);
             let made = match &mut through {
-                Some(client) => login_through(&target.endpoint, &as_whom, *client).await,
-                None => login(&target.endpoint, &as_whom).await,
+                Some(client) => login_through(&target.endpoint, &as_whom, &told, *client).await,
+                None => login_told(&target.endpoint, &as_whom, &told).await,
             };
             match made {
                 Ok(mut connected) => {
                     group.logins.opened(target.region.as_str(), connected.pid);
                     let notices = std::mem::take(&mut connected.notices);
-                    return Ok((Server::new(connected, target, &group.params), notices));
+                    let server = Server::new(connected, target, &group.params);
+                    return Ok((server, notices, under_way));
                 }
                 Err(e) => last = Some((target, e)),
             }
@@ -165,11 +169,13 @@ async fn first_login(
                 return Err(refusal);
             }
             // The client is in the middle of an exchange with a server that does not go on.
-            LoginError::Timeout { .. } if through.is_some() => {
+            LoginError::Timeout { .. } | LoginError::Closed { .. } if through.is_some() => {
                 return Err(unreached(&target, waited, &e));
             }
+            // Nothing was done by it, and the client has not heard of it.
             LoginError::Server { .. }
             | LoginError::Unreachable { .. }
+            | LoginError::Closed { .. }
             | LoginError::Timeout { .. }
                 if waited < settings.reach_timeout => {}
             _ => return Err(unreached(&target, waited, &e)),

@@ -1,5 +1,7 @@
 //! The front's inside for the fuzz targets: what must hold for any bytes whatever.
 
+mod negotiation;
+
 use std::collections::VecDeque;
 
 use futures_util::FutureExt;
@@ -11,6 +13,8 @@ use super::frame::{HEADER, head, is_client_tag};
 use super::startup::{Asked, Heard, Hello, read_hello};
 use super::track::{Shape, Track, window};
 use crate::scram::{self, Binding, Server, Verifier};
+
+pub use negotiation::Negotiation;
 
 /// Bytes of a client and of a server in turns. The first byte of each turn says whose it is, the
 /// second how many bytes follow.

@@ -19,11 +19,26 @@ use super::server::Server;
 use super::session::{End, Session};
 use super::track::Prepared;
 use crate::gate::{Lane, Phase};
+use crate::group::Group;
 use crate::sessions::{SessionState, WallState};
 use crate::upstream::Region;
 
 /// Waits between attempts to reach a target: short at first, since a promotion takes milliseconds.
 const RETRY: [u64; 6] = [5, 10, 25, 50, 100, 250];
+
+/// How long the login that was left is kept: the end of a backend takes a server's machine about a
+/// millisecond, and where all sessions move at once, held writes wait for that long.
+const PARTING: Duration = Duration::from_millis(100);
+
+/// Ends a login that was left, a moment later.
+fn part_from(group: Arc<Group>, mut old: Server) {
+    tokio::spawn(async move {
+        tokio::time::sleep(PARTING).await;
+        old.leg.farewell();
+        let region = old.target.region.as_str();
+        group.logins.closed(region, old.pid);
+    });
+}
 
 impl Session {
     fn state(&self) -> State {
@@ -34,6 +49,7 @@ impl Session {
             .wrapping_add(self.track.statements.version());
         State {
             version,
+            defaults: self.track.defaults(),
             sets: self.track.sets.replay().map(str::to_owned).collect(),
             values: self.told_parameters().to_vec(),
             statements: self.track.statements.named().cloned().collect(),
@@ -160,7 +176,9 @@ impl Session {
             .ended_unmovable
             .fetch_add(1, Ordering::Relaxed);
         let waiting = !self.client.inbox.is_empty();
-        End::told(refuse::unmovable(region.as_str(), reason, waiting))
+        // Without a server, it may have been restarted where it is.
+        let moved = self.server.is_some();
+        End::told(refuse::unmovable(region.as_str(), moved, reason, waiting))
     }
 
     async fn without_server(&mut self, report: &Report) -> Result<(), End> {
@@ -224,6 +242,7 @@ impl Session {
         };
         self.handle
             .set_backend(Some((new.target.region.clone(), new.pid)));
+        drop(ready.under_way);
         self.track.reported = new.reading();
         let lost = std::mem::take(&mut self.told);
         let told = old.as_ref().map_or(&*lost, |o| &*o.params);
@@ -233,11 +252,8 @@ impl Session {
                 parameter(self.client.queue(), name, value);
             }
         }
-        if let Some(mut old) = old {
-            old.leg.farewell();
-            self.group
-                .logins
-                .closed(old.target.region.as_str(), old.pid);
+        if let Some(old) = old {
+            part_from(Arc::clone(&self.group), old);
             self.group
                 .sessions
                 .totals

@@ -155,8 +155,8 @@ pub(crate) fn undone() -> Report {
     }
 }
 
-/// The session cannot be moved to the new target.
-pub(crate) fn unmovable(region: &str, reason: &str, waiting: bool) -> Report {
+/// The session cannot be moved to the new target, or cannot be continued where its server is gone.
+pub(crate) fn unmovable(region: &str, moved: bool, reason: &str, waiting: bool) -> Report {
     let waiting = if waiting {
         " The statement that was waiting was not executed."
     } else {
@@ -165,11 +165,16 @@ pub(crate) fn unmovable(region: &str, reason: &str, waiting: bool) -> Report {
     Report {
         severity: "FATAL",
         sqlstate: "57P01".into(),
-        message: format!(
-            "the primary has moved to region \"{region}\" and this session cannot be moved with it"
-        ),
+        message: match moved {
+            true => format!(
+                "the primary has moved to region \"{region}\" and this session cannot be moved with it"
+            ),
+            false => format!(
+                "the server of this session is gone, and it cannot go on with region \"{region}\""
+            ),
+        },
         detail: Some(format!("Reason: {reason}.{waiting}")),
-        hint: Some("Connect again: a new session is made on the new primary.".into()),
+        hint: Some("Connect again: a new session is made on the primary.".into()),
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) enum Turn {
     /// The server is ours for a moment and something has to be put right.
     Chores,
     /// A login made ahead has ended.
-    Ahead(Result<Ready, MoveError>),
+    Ahead(Box<Result<Ready, MoveError>>),
     /// The grace is over.
     Timer,
     /// The catalog was read behind the fence.
@@ -100,9 +100,8 @@ impl Session {
             && let Poll::Ready(made) = Pin::new(ahead).poll(cx)
         {
             self.ahead = None;
-            return Some(Turn::Ahead(
-                made.unwrap_or_else(|_| Err(MoveError::Abandoned)),
-            ));
+            let made = made.unwrap_or_else(|_| Err(MoveError::Abandoned));
+            return Some(Turn::Ahead(Box::new(made)));
         }
         if let Some(timer) = &mut self.timer
             && timer.as_mut().poll(cx).is_ready()

@@ -15,10 +15,11 @@ use super::frame::put;
 use super::message::query;
 use super::params::Pairs;
 use super::server::Server;
-use super::track::{Prepared, set_config};
+use super::track::{DEFAULTS, Defaults, Prepared, set_config};
 use crate::group::Group;
+use crate::sessions::LoggingIn;
 use crate::upstream::Target;
-use crate::upstream::wire::{Login, LoginError, Proof, login};
+use crate::upstream::wire::{Login, LoginError, Proof, login_told};
 
 /// Reported parameters that the client can change without a SET statement of its own (set_config,
 /// a function): carried over by value.
@@ -90,12 +91,16 @@ pub(crate) struct Ready {
     pub(crate) version: Option<u64>,
     /// The unnamed statement that was replayed.
     pub(crate) unnamed: Option<Arc<Prepared>>,
+    /// Until the session has taken it.
+    pub(crate) under_way: LoggingIn,
 }
 
 /// What has to be replayed, copied out of the session.
 #[derive(Clone)]
 pub(crate) struct State {
     pub(crate) version: u64,
+    /// What its login took from its role and database, where that is known.
+    pub(crate) defaults: Option<Arc<Defaults>>,
     pub(crate) sets: Vec<String>,
     /// Parameters as the client was last told them.
     pub(crate) values: Vec<(String, String)>,
@@ -179,7 +184,10 @@ pub(crate) async fn prepare(
     };
     let timeout = group.settings.load().login_timeout;
     let as_whom = login_as(&target, &who, timeout);
-    let connected = login(&target.endpoint, &as_whom).await.inspect_err(|_| {
+    let under_way = group.sessions.logs_in(&target.region);
+    let told = |address| under_way.at(address);
+    let connected = login_told(&target.endpoint, &as_whom, &told).await;
+    let connected = connected.inspect_err(|_| {
         group
             .sessions
             .totals
@@ -194,12 +202,16 @@ pub(crate) async fn prepare(
         server,
         version: whole.then_some(state.version),
         unnamed: state.unnamed,
+        under_way,
     })
 }
 
 /// Sends the state and waits for its answers. False: a prepared statement was not taken, which on
 /// a standby may only mean that its table has not arrived yet.
 pub(crate) async fn replay(server: &mut Server, state: &State) -> Result<bool, MoveError> {
+    if let Some(had) = &state.defaults {
+        defaults(server, had).await?;
+    }
     let mut messages = Vec::new();
     let mut readies = 0;
     for sql in &state.sets {
@@ -218,6 +230,25 @@ pub(crate) async fn replay(server: &mut Server, state: &State) -> Result<bool, M
         return Err(MoveError::Replay { sqlstate, message });
     }
     statements(server, state).await
+}
+
+/// Gives a login the defaults that the session's own had. What is not taken any more (a tablespace
+/// that is gone) would not be taken by a login either, so it ends nothing.
+async fn defaults(server: &mut Server, had: &Defaults) -> Result<(), MoveError> {
+    let mut question = Vec::new();
+    query(&mut question, DEFAULTS);
+    let told = server.ask(&question, 1).await?;
+    let Some(new) = Defaults::read(&told.rows).filter(|_| told.error.is_none()) else {
+        return Ok(());
+    };
+    for sql in had.against(&new) {
+        let mut message = Vec::new();
+        query(&mut message, &sql);
+        if let Some((sqlstate, message)) = server.ask(&message, 1).await?.error {
+            tracing::info!(sqlstate, message, "a default of the login was not taken");
+        }
+    }
+    Ok(())
 }
 
 /// Prepares all statements in one go; only where one fails, each by itself.

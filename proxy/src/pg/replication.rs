@@ -12,6 +12,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::auth::Admitted;
 use super::begin::unreached;
 use super::classify::{Eyes, Kind, Verdict, judge};
@@ -26,7 +28,7 @@ use super::startup::Startup;
 use super::wall::NAME;
 use crate::gate::{Lane, Phase};
 use crate::group::Group;
-use crate::sessions::{AsideGuard, AsideKind, Full, Key, Who};
+use crate::sessions::{AsideGuard, AsideKind, Asked, Full, Key, Who};
 use crate::tls::Stream;
 use crate::upstream::wire::{LoginError, cancel, login, login_through};
 
@@ -85,8 +87,15 @@ pub(super) async fn serve(
         minor: startup.spoken(),
         proof: admitted.proof,
     };
+    let mut asked = aside.asked();
     let through = admitted.passed_through.then_some(&mut stream);
-    let server = match log_in(&group, &client, through).await {
+    // Ended while it logs in, it logs in no further.
+    let made = tokio::select! {
+        biased;
+        why = end_asked(&mut asked) => Err(told(&refuse::ended(&why))),
+        made = log_in(&group, &client, through) => made,
+    };
+    let server = match made {
         Ok(server) => server,
         Err(refusal) => {
             let mut client = Leg::new(stream);
@@ -102,7 +111,7 @@ pub(super) async fn serve(
         "a replication connection"
     );
     let pid = server.pid;
-    let mut passing = Passing::new(&group, aside, server, stream);
+    let mut passing = Passing::new(&group, aside, asked, server, stream);
     let why = passing.run().await;
     passing.end(why).await;
     group.logins.closed(region.as_str(), pid);
@@ -118,7 +127,7 @@ async fn log_in(
     let timeout = group.settings.load().login_timeout;
     let as_whom = replay::login_as(&target, who, timeout);
     let made = match through {
-        Some(client) => login_through(&target.endpoint, &as_whom, client).await,
+        Some(client) => login_through(&target.endpoint, &as_whom, &|_| {}, client).await,
         None => login(&target.endpoint, &as_whom).await,
     };
     let refusal = match made {
@@ -136,6 +145,27 @@ async fn log_in(
     let failures = &group.sessions.totals.login_failures;
     failures.fetch_add(1, Ordering::Relaxed);
     Err(refusal)
+}
+
+/// Waits until it is asked to end, and says so in the client's words.
+async fn end_asked(asked: &mut watch::Receiver<Asked>) -> String {
+    let end = asked.wait_for(|asked| asked.end.is_some()).await;
+    let why = end.ok().and_then(|asked| asked.end.clone());
+    match why {
+        Some(why) => ends(&why),
+        // Nobody is left who could ask.
+        None => std::future::pending().await,
+    }
+}
+
+fn ends(why: &str) -> String {
+    format!("the replication connection ends: {why}")
+}
+
+fn told(report: &Report) -> Vec<u8> {
+    let mut framed = Vec::new();
+    report.error(&mut framed);
+    framed
 }
 
 /// The client's parameters; SQL on a logical connection is read-only from the first statement.
@@ -170,7 +200,7 @@ enum Turn {
 struct Passing {
     group: Arc<Group>,
     aside: AsideGuard,
-    asked: tokio::sync::watch::Receiver<crate::sessions::Asked>,
+    asked: watch::Receiver<Asked>,
     watch: crate::gate::Watch,
     eyes: Eyes,
     client: Leg,
@@ -184,14 +214,20 @@ struct Passing {
 }
 
 impl Passing {
-    fn new(group: &Arc<Group>, aside: AsideGuard, server: Server, stream: Stream) -> Self {
+    fn new(
+        group: &Arc<Group>,
+        aside: AsideGuard,
+        asked: watch::Receiver<Asked>,
+        server: Server,
+        stream: Stream,
+    ) -> Self {
         let eyes = Eyes {
             policy: group.settings.load().policy,
             shelf: group.catalogs.shelf(&aside.who().database),
         };
         let mut passing = Self {
             group: Arc::clone(group),
-            asked: aside.asked(),
+            asked,
             watch: group.gate.watch(),
             eyes,
             client: Leg::new(stream),
@@ -233,9 +269,7 @@ impl Passing {
                 Turn::Asked => {
                     let asked = self.asked.borrow_and_update().clone();
                     if let Some(why) = asked.end {
-                        return End::Told(refuse::ended(&format!(
-                            "the replication connection ends: {why}"
-                        )));
+                        return End::Told(refuse::ended(&ends(&why)));
                     }
                     if asked.cancels > self.cancels {
                         self.cancels = asked.cancels;

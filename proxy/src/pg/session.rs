@@ -160,7 +160,7 @@ impl Session {
             Turn::NeedServer => self.need_server().await,
             Turn::Chores => self.chores().await,
             Turn::Ahead(made) => {
-                self.on_ahead(made);
+                self.on_ahead(*made);
                 Ok(())
             }
             Turn::Timer => {

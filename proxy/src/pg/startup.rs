@@ -24,6 +24,10 @@ const MAX_STARTUP: u32 = 10_000;
 /// First byte of a TLS record: the client speaks TLS without having asked.
 pub(super) const TLS_HANDSHAKE: u8 = 0x16;
 
+/// Terminate, read as the length of a startup packet: a client that was told to leave before it had
+/// begun (node-postgres does so). PostgreSQL closes without a word.
+const FAREWELL: u32 = u32::from_be_bytes(*b"X\0\0\0");
+
 /// What a connection turned out to be.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Hello {
@@ -32,7 +36,8 @@ pub(crate) enum Hello {
         id: u32,
         secret: Vec<u8>,
     },
-    /// It connected and left; load balancers do that to see whether somebody listens.
+    /// It connected and left; load balancers do that to see whether somebody listens, and drivers
+    /// where the application closes before the connection is there.
     Nothing,
 }
 
@@ -150,6 +155,9 @@ where
             .read_exact(length.get_mut(1..).unwrap_or_default())
             .await?;
         let length = u32::from_be_bytes(length);
+        if length == FAREWELL {
+            return Ok(Heard::Hello(Hello::Nothing));
+        }
         if !(8..=MAX_STARTUP).contains(&length) {
             return Err(HelloError::Length(length));
         }

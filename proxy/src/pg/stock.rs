@@ -6,7 +6,7 @@
 use super::catalog::Model;
 use super::message::own;
 use super::session::{End, Session};
-use super::track::{Asked, Inventory, LAST_VALUE, question};
+use super::track::{Asked, DEFAULTS, Defaults, Inventory, LAST_VALUE, question};
 use crate::gate::Phase;
 use crate::sessions::{Moves, Pin};
 
@@ -23,12 +23,26 @@ impl Session {
     /// Finds out what the session has, as far as that is not known, and says how it would move.
     pub(crate) async fn take_stock(&mut self) -> Result<(), End> {
         let round = self.handle.moves_round();
-        self.stock_wanted = false;
+        if std::mem::take(&mut self.stock_wanted) && self.server.is_some() {
+            self.ask_defaults().await?;
+        }
         if !self.track.known() && self.server.is_some() {
             self.ask_stock().await?;
         }
         self.tell_moves();
         self.handle.answer_moves(round);
+        Ok(())
+    }
+
+    /// Asked of every session that is to move, since others alter what it would log in to.
+    async fn ask_defaults(&mut self) -> Result<(), End> {
+        let mut message = Vec::new();
+        own(&mut message, DEFAULTS);
+        let told = self.question(&message, 1).await?;
+        let told = told.filter(|answer| answer.error.is_none());
+        if let Some(defaults) = told.and_then(|answer| Defaults::read(&answer.rows)) {
+            self.track.took(defaults);
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod aside;
 mod key;
 mod moves;
 mod traffic;
+mod under_way;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ pub use aside::{Aside, AsideGuard, AsideKind, Asked, Who};
 pub use key::Key;
 pub use moves::{Moves, Pin};
 pub use traffic::Traffic;
+pub use under_way::LoggingIn;
 
 use crate::upstream::Region;
 use moves::Rounds;
@@ -94,10 +96,12 @@ pub enum WallState {
 }
 
 /// One of our own logins upstream, as the barrier has to know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnBackend {
-    /// The server's process id.
+    /// The server's process id; 0 while it has not told it.
     pub pid: i32,
+    /// Our end of the connection, while its login is under way.
+    pub login: Option<SocketAddr>,
     /// It cannot write, and is spared.
     pub walled: bool,
     /// It reads on for as long as it takes.
@@ -515,6 +519,7 @@ pub struct Sessions {
     round: AtomicU64,
     live: Mutex<HashMap<u32, Arc<SessionHandle>>>,
     asides: aside::Asides,
+    under_way: under_way::UnderWay,
     past: Past,
     periods: Periods,
     /// Totals for metrics.
@@ -529,6 +534,7 @@ impl Default for Sessions {
             round: AtomicU64::new(0),
             live: Mutex::default(),
             asides: aside::Asides::default(),
+            under_way: under_way::UnderWay::default(),
             past: Past::default(),
             periods: Periods::default(),
             totals: SessionTotals::default(),
@@ -651,6 +657,7 @@ impl Sessions {
                 let (at, pid) = told.backend.as_ref()?;
                 (at == region).then(|| OwnBackend {
                     pid: *pid,
+                    login: None,
                     walled: !s.is(WallState::Down) && !s.is(WallState::LetGo),
                     reading: s.is(WallState::Reading) || s.is(WallState::Proven),
                     let_go: s.is(WallState::LetGo),

@@ -61,7 +61,8 @@ async fn readyz(State(shown): State<Shown>) -> Response {
 }
 
 async fn writable(State(shown): State<Shown>) -> Response {
-    answer(shown.daemon.is_writable(), "writable", "fenced")
+    let why = shown.daemon.unwritable();
+    answer(why.is_none(), "writable", why.unwrap_or_default())
 }
 
 fn answer(holds: bool, yes: &'static str, no: &'static str) -> Response {

@@ -24,7 +24,7 @@ pub use error::{BadLsn, BadTimeline, Mismatch, RepointError, UnknownRegion};
 pub use history::History;
 pub use link::{Link, Methods, Security};
 pub use privilege::{Need, missing_grants};
-pub use probe::{Observation, Prepared, ReadOnlyDefault, Replica, Role, ServerTime, probe};
+pub use probe::{Observation, Prepared, ReadOnlyDefault, Replica, Role, ServerTime, glance, probe};
 pub(crate) use probe::{PREPARED, prepared as read_prepared};
 pub use repoint::{CheckedTarget, Loss, NothingInFlight, Wanted};
 pub use survey::{ServerSession, Slot, Survey, survey};

@@ -192,27 +192,82 @@ pub async fn probe(client: &mut Client) -> Result<Observation, QueryError> {
     ))
 }
 
+/// Asks a server that is being promoted for what decides whether it may be the target; `None` while
+/// it is in recovery. All else is left unknown: this is asked within the write gap, again and again.
+///
+/// # Errors
+/// As [`probe`].
+pub async fn glance(client: &mut Client) -> Result<Option<Observation>, QueryError> {
+    let mut answers = client.query_batch(&[GLANCE, NEXT_XID]).await?.into_iter();
+    let asked = answers.next().transpose();
+    let state = asked.map_err(|refusal| client.refused(refusal))?;
+    let state = first(state.and_then(|mut sets| sets.pop()));
+    let xid = first(answers.next().and_then(last_rows));
+    if state.as_ref().and_then(|row| flag(row, 0)) != Some(false) {
+        return Ok(None);
+    }
+    let on = |row: &Row| Some(text(row, 10)? == "on");
+    let setting = state.as_ref().and_then(on).map(|on| ReadOnlyDefault {
+        on,
+        source: String::new(),
+        file: None,
+    });
+    let mut seen = read(
+        client.endpoint().clone(),
+        &Answers {
+            system: state
+                .as_ref()
+                .map(|row| row.iter().skip(9).cloned().collect()),
+            state,
+            xids: xid,
+            ..Answers::default()
+        },
+    );
+    seen.writable = writable(seen.role, setting.as_ref());
+    seen.read_only = setting;
+    Ok(Some(seen))
+}
+
 /// Prepared transactions of all databases, oldest first.
 pub(crate) const PREPARED: &str = "SELECT gid, prepared, owner, database, \
      (extract(epoch FROM clock_timestamp() - prepared) * 1000000)::int8 \
      FROM pg_prepared_xacts ORDER BY prepared";
 
+/// The timeline of a primary is in the name of the log file it inserts into; exact at once after a
+/// promotion, where the control file may lag. The functions refuse to work in recovery.
+macro_rules! state {
+    ($more:literal) => {
+        concat!(
+            "SELECT r, \
+               CASE WHEN NOT r THEN pg_current_wal_insert_lsn() END, \
+               CASE WHEN NOT r THEN pg_current_wal_flush_lsn() END, \
+               CASE WHEN NOT r THEN \
+                 ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)) \
+                   ::bit(32)::int8 END, \
+               CASE WHEN r THEN pg_last_wal_receive_lsn() END, \
+               CASE WHEN r THEN pg_last_wal_replay_lsn() END, \
+               CASE WHEN r THEN (extract(epoch FROM \
+                 clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000000)::int8 END, \
+               current_setting('server_version_num'), \
+               (extract(epoch FROM clock_timestamp()) * 1000000)::int8",
+            $more,
+            " FROM (SELECT pg_is_in_recovery() AS r) AS s"
+        )
+    };
+}
+
+/// What a glance asks: the state, and then the system identifier and the read-only default.
+const GLANCE: &str = state!(
+    ", CASE WHEN NOT r THEN (SELECT system_identifier FROM pg_control_system()) END, \
+     current_setting('default_transaction_read_only')"
+);
+
+/// After the state, in a transaction of its own: a snapshot from within recovery may be behind.
+const NEXT_XID: &str = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
+
 /// One string per question, in the order of `Answers`.
 const QUESTIONS: [&str; 8] = [
-    // The timeline of a primary is in the name of the log file it inserts into; exact at once
-    // after a promotion, where the control file may lag. The functions refuse to work in recovery.
-    "SELECT r, \
-       CASE WHEN NOT r THEN pg_current_wal_insert_lsn() END, \
-       CASE WHEN NOT r THEN pg_current_wal_flush_lsn() END, \
-       CASE WHEN NOT r THEN \
-         ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8 END, \
-       CASE WHEN r THEN pg_last_wal_receive_lsn() END, \
-       CASE WHEN r THEN pg_last_wal_replay_lsn() END, \
-       CASE WHEN r THEN (extract(epoch FROM \
-         clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000000)::int8 END, \
-       current_setting('server_version_num'), \
-       (extract(epoch FROM clock_timestamp()) * 1000000)::int8 \
-     FROM (SELECT pg_is_in_recovery() AS r) AS s",
+    state!(""),
     "SELECT system_identifier FROM pg_control_system()",
     "SELECT greatest(c.timeline_id, r.min_recovery_end_timeline) \
      FROM pg_control_checkpoint() AS c, pg_control_recovery() AS r",

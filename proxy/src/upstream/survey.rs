@@ -117,7 +117,7 @@ const QUESTIONS: [&str; 6] = [
        'recovery_target_timeline', 'recovery_min_apply_delay', 'wal_log_hints', 'data_checksums', \
        'max_connections', 'superuser_reserved_connections', 'sync_replication_slots', \
        'hot_standby_feedback', 'primary_slot_name', 'cluster_name', \
-       'max_prepared_transactions')",
+       'max_prepared_transactions', 'wal_keep_size', 'archive_mode')",
     "SELECT coalesce(bool_or(sourcefile LIKE '%/postgresql.base.conf'), false) FROM pg_settings \
      WHERE sourcefile IS NOT NULL",
     // Not more than SESSIONS: see there.

@@ -1,7 +1,9 @@
 //! The way of every verb that starts or advances a run: check, send, follow, print, exit code.
 
 use writefence_admin::Expect;
-use writefence_admin::api::{ApiError, Exit, Request, Run, RunState, Timestamp, Verb};
+use writefence_admin::api::{
+    ApiError, Exit, Request, Run, RunKind, RunState, Step, Timestamp, Verb,
+};
 use writefence_admin::client::ClientError;
 
 use crate::context::Context;
@@ -43,7 +45,13 @@ pub(crate) async fn finish(
     match follow::run(context, run, since).await? {
         Followed::Ended(run) => {
             let exit = run.verdict(verb);
-            context.out.document(&*run, |run| ended(run, exit));
+            context.out.document(&*run, |run| {
+                let mut lines = String::new();
+                if verb == Verb::Verify {
+                    lines.push_str(&verified(run));
+                }
+                lines + &ended(run, exit)
+            });
             Ok(exit)
         }
         Followed::Interrupted(run) => {
@@ -62,12 +70,30 @@ pub(crate) fn ended(run: &Run, exit: Exit) -> String {
     if let Some(error) = &run.error
         && exit != Exit::Done
     {
-        lines.push_str(&error_text(error));
+        // What it says to do was for a run that stands; a run that went back begins anew.
+        let hint = error
+            .hint
+            .clone()
+            .filter(|_| run.state != RunState::RolledBack);
+        lines.push_str(&error_text(&ApiError {
+            hint,
+            ..error.clone()
+        }));
     }
     for next in advice::of_run(run) {
         lines.push_str(&format!("  next: {next}\n"));
     }
     lines
+}
+
+/// What was looked at, and not only that nothing was found.
+fn verified(run: &Run) -> String {
+    let step = run.steps.iter().find(|step| step.name == Step::Verify);
+    let findings = step.map_or(&[][..], |step| &step.findings);
+    findings
+        .iter()
+        .map(|f| format!("  {} {}: {}\n", text::word(f.level), f.name, f.sentence))
+        .collect()
 }
 
 fn headline(run: &Run) -> String {
@@ -79,13 +105,12 @@ fn headline(run: &Run) -> String {
     let how = match (run.state, run.step) {
         (RunState::Running, Some(step)) if run.error.is_some() => format!("stopped at {step}"),
         (RunState::Running, Some(step)) => format!("waits after {step}"),
+        (RunState::RolledBack, _) if run.kind == RunKind::Drill && run.error.is_none() => {
+            "rehearsed, everything held".to_owned()
+        }
         (state, _) => state.to_string(),
     };
-    let gap = match run.write_gap_ms {
-        Some(gap) if run.state.is_final() => format!(", writes stopped for {}", text::ms(gap)),
-        Some(gap) => format!(", writes stopped since {}", text::ms(gap)),
-        None => String::new(),
-    };
+    let gap = text::gap(run).map_or_else(String::new, |gap| format!(", {gap}"));
     format!("run {}: {what}: {how}{gap}", run.id)
 }
 

@@ -21,12 +21,15 @@ pub(crate) fn status(status: &Status) -> String {
 
 fn group(group: &GroupStatus) -> String {
     // Before anything else, also before which group it is of: two sides take writes.
-    let (alarms, notices): (Vec<_>, Vec<_>) = group
-        .notices
-        .iter()
-        .partition(|notice| notice.starts_with("SPLIT BRAIN"));
-    let alarms: String = alarms.iter().map(|alarm| format!("!! {alarm}\n")).collect();
-    let mut text = alarms;
+    let mut text: String = advice::alarms(group)
+        .map(|alarm| format!("!! {alarm}\n"))
+        .collect();
+    if let Some(silent) = advice::silent_primary(group) {
+        text.push_str(&format!(
+            "!! the primary {} does not answer: writes that pass here fail\n",
+            silent.name
+        ));
+    }
     text.push_str(&format!(
         "group {}: {}  primary {}  epoch {}\n",
         group.name,
@@ -34,7 +37,8 @@ fn group(group: &GroupStatus) -> String {
         text::known(group.primary.as_ref()),
         group.epoch
     ));
-    for notice in notices {
+    let alarms: Vec<_> = advice::alarms(group).collect();
+    for notice in group.notices.iter().filter(|n| !alarms.contains(n)) {
         text.push_str(&format!("  ! {notice}\n"));
     }
     text.push_str(&format!(
@@ -143,13 +147,8 @@ fn run(run: &Run) -> String {
         run.reason,
         run.state,
     );
-    if let Some(gap) = run.write_gap_ms {
-        let since = if run.state.is_final() {
-            "were stopped for"
-        } else {
-            "stopped for, so far"
-        };
-        text.push_str(&format!("    writes {since} {}\n", text::ms(gap)));
+    if let Some(gap) = text::gap(run) {
+        text.push_str(&format!("    {gap}\n"));
     }
     if let Some(error) = &run.error {
         text.push_str(&format!("    {} ({})\n", error.message, error.code));

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use writefence_admin::api::{Run, RunKind, Step, StepState};
 
 /// Milliseconds as a person says them.
 pub(crate) fn ms(ms: u64) -> String {
@@ -12,6 +13,25 @@ pub(crate) fn ms(ms: u64) -> String {
         60_000..3_600_000 => format!("{m} min {} s", s % 60),
         _ => format!("{} h {} min", m / 60, m % 60),
     }
+}
+
+/// For how long a run has kept writes stopped. In a failover that is the smaller part of it: writes
+/// failed before, since the primary was lost.
+pub(crate) fn gap(run: &Run) -> Option<String> {
+    let gap = ms(run.write_gap_ms?);
+    let opened = |step: &writefence_admin::api::StepRecord| {
+        step.name == Step::Open && step.state == StepState::Done
+    };
+    let is_over = run.state.is_final() || run.steps.iter().any(opened);
+    Some(match (run.kind, is_over) {
+        (_, false) => format!("writes stopped for {gap} so far"),
+        (RunKind::Failover, true) => {
+            format!("fenced for {gap}; since the primary was lost: see `report`")
+        }
+        (RunKind::Steps | RunKind::Switchover | RunKind::Drill, true) => {
+            format!("writes stopped for {gap}")
+        }
+    })
 }
 
 /// Bytes as a person says them.

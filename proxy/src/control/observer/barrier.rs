@@ -183,6 +183,7 @@ fn backends(own: &Own) -> Vec<evidence::OwnBackend> {
     own.into_iter()
         .map(|b| evidence::OwnBackend {
             pid: b.pid,
+            login: b.login,
             walled: b.walled,
         })
         .collect()

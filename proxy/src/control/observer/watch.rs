@@ -60,6 +60,16 @@ async fn look(line: &Line) {
         .map(|seen| (seen.last.clone(), seen.last_at))
         .unwrap_or_default();
     let known = before.as_ref().and_then(|seen| seen.last.as_ref());
+    let answered = before.as_ref().map(|seen| seen.answer.is_ok());
+    match &answer {
+        Err(why) if answered != Some(false) => {
+            tracing::warn!(region = %line.region, why, "does not answer");
+        }
+        Ok(_) if answered == Some(false) => {
+            tracing::info!(region = %line.region, "answers again");
+        }
+        Ok(_) | Err(_) => {}
+    }
     match &answer {
         Ok(seen) if known.is_none_or(|last| is_same(last, seen)) => line.trust(),
         // Another server: sessions stay where they are, and the identity's guard sees it.

@@ -139,8 +139,9 @@ pub(crate) async fn for_failover(desk: &Desk, to: &Region) -> Vec<Finding> {
     }
     match &new.seen {
         Ok(seen) => {
-            servers::candidate(&mut found, to, seen);
             let accepted = desk.group.targets.accepted().identity;
+            let former = accepted.map(|ours| ours.timeline) > seen.timeline;
+            servers::candidate(&mut found, to, seen, former);
             if let (Some(ours), Some(theirs)) = (accepted, seen.system_identifier)
                 && ours.system_identifier != theirs
             {
@@ -153,6 +154,12 @@ pub(crate) async fn for_failover(desk: &Desk, to: &Region) -> Vec<Finding> {
         servers::replay(&mut found, to, survey, warn);
         replication::inherited(&mut found, &new, survey, warn);
         rights::of(&mut found, &new, survey);
+    }
+    let old = desk.accepted();
+    let last = desk.servers.seen(&old);
+    if last.is_some_and(|seen| seen.known().is_some_and(|seen| seen.writable == Some(true))) {
+        let text = format!("{old} answers and takes writes: `switchover` would lose nothing");
+        found.push(warn("primary", text));
     }
     let stated = loss::stated(desk, &desk.accepted(), to, new.seen.as_ref().ok());
     found.push(loss::finding(&stated));

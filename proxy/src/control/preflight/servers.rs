@@ -18,7 +18,8 @@ pub(super) fn look(found: &mut Vec<Finding>, sides: &Sides) {
             let text = format!("{} and {} answer", old.region, new.region);
             found.push(pass("reachable", text));
             primary(found, &old.region, seen_old);
-            candidate(found, &new.region, seen_new);
+            let former = seen_old.timeline > seen_new.timeline;
+            candidate(found, &new.region, seen_new, former);
             pair(found, (&old.region, seen_old), (&new.region, seen_new));
         }
         (seen_old, seen_new) => {
@@ -53,9 +54,21 @@ fn primary(found: &mut Vec<Finding>, region: &Region, seen: &Observation) {
     });
 }
 
-pub(super) fn candidate(found: &mut Vec<Finding>, region: &Region, seen: &Observation) {
+/// `former`: its timeline is older than the one in force, so that it was the primary once.
+pub(super) fn candidate(
+    found: &mut Vec<Finding>,
+    region: &Region,
+    seen: &Observation,
+    former: bool,
+) {
     found.push(match seen.role {
         Some(Role::Standby) => pass("candidate", format!("{region} is a standby")),
+        Some(Role::Primary) if former => block(
+            "candidate",
+            format!(
+                "{region} is a former primary and follows nobody yet; `status` says how it comes back"
+            ),
+        ),
         Some(Role::Primary) => block(
             "candidate",
             format!("{region} is not in recovery: it was promoted already"),
@@ -81,6 +94,10 @@ fn pair(found: &mut Vec<Finding>, old: (&Region, &Observation), new: (&Region, &
                 .to_owned(),
         ),
     });
+    if new.role == Some(Role::Primary) {
+        // It receives nothing, and the condition above says why.
+        return;
+    }
     found.push(match (old.timeline, new.received_timeline) {
         (Some(a), Some(b)) if a == b => pass(
             "streaming",
@@ -175,7 +192,18 @@ fn room(found: &mut Vec<Finding>, new: &Side, survey: &Survey) {
 /// The old primary is to come back as a standby without being copied whole.
 fn rewind(found: &mut Vec<Finding>, region: &Region, survey: &Survey) {
     let on = |name| survey.setting(name).map(|value| value == "on");
+    // pg_rewind reads the log back to the last checkpoint before the fork; a shutdown recycles it.
+    let keeps = survey.setting("wal_keep_size").map(|mb| mb != "0");
+    let archives = survey.setting("archive_mode").map(|mode| mode != "off");
+    let forgets = keeps == Some(false) && archives == Some(false);
     found.push(match (on("data_checksums"), on("wal_log_hints")) {
+        (Some(true), _) | (_, Some(true)) if forgets => warn(
+            "rewind",
+            format!(
+                "{region} may have recycled the log that pg_rewind needs, and would be copied anew; \
+                 there: ALTER SYSTEM SET wal_keep_size = '1GB'; SELECT pg_reload_conf()"
+            ),
+        ),
         (Some(true), _) | (_, Some(true)) => pass(
             "rewind",
             format!("{region} can be brought back with pg_rewind"),

@@ -14,14 +14,16 @@ use super::super::error::{chain, refused};
 use super::super::hooks::Told;
 use super::{Course, Found, Stop};
 use crate::clock;
+use crate::evidence::PATIENCE;
 use crate::outside::{self, Program};
+use crate::sessions::OwnBackend;
 use crate::upstream::{Lsn, Region, Role};
 
 /// How long the barrier may take to end foreign sessions and the fence LSN to be flushed.
 pub(super) const BARRIER: Duration = Duration::from_secs(5);
 
-/// How long our own sessions get to stand under wall two, before the barrier would end them.
-const WALLS: Duration = Duration::from_millis(500);
+/// How long our own sessions get to stand under wall two: as long as the barrier waits for them.
+const WALLS: Duration = PATIENCE;
 
 /// How long a failover asks an old primary that may be dead.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -193,11 +195,12 @@ impl Course {
 
     /// Shuts the old primary for everybody, then takes its last position.
     async fn barrier(&mut self) -> Result<(), ApiError> {
-        self.walls().await;
         let until = self.until(BARRIER);
         let (servers, ticket) = (&self.desk.servers, self.ticket());
         let own = self.desk.own_let_go(&self.from);
-        let mut detail = servers.bar(&self.from, &ticket, own, until).await?;
+        let barred = servers.bar(&self.from, &ticket, own, until);
+        let (barred, ()) = tokio::join!(barred, self.walls());
+        let mut detail = barred?;
         let sessions = &self.desk.group.sessions;
         if sessions.prove_again(&self.from, WALLS).await {
             // Now nobody is left who could change what their names stand for; who is not proven to
@@ -230,12 +233,14 @@ impl Course {
         }
     }
 
-    /// Idle sessions of ours put themselves under wall two when the fence falls; the barrier ends
-    /// those that do not, so they get the time to.
+    /// Idle sessions of ours put themselves under wall two when the fence falls. The barrier waits
+    /// for them, and ends those that do not come to it: which ones is said.
     async fn walls(&self) {
         let until = clock::now() + WALLS;
         let own = self.desk.own_let_go(&self.from);
-        while own().iter().any(|backend| !backend.walled) {
+        // A login that is under way has its own patience from the barrier.
+        let bare = |backend: &OwnBackend| !backend.walled && backend.login.is_none();
+        while own().iter().any(bare) {
             if clock::now() >= until {
                 self.name_unwalled();
                 return;

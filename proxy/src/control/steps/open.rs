@@ -17,6 +17,9 @@ use crate::clock;
 /// message at the latest.
 const MOVES: Duration = Duration::from_secs(5);
 
+/// How long nothing else is done behind an opening: some rounds of a commit.
+const HELD_FIRST: Duration = Duration::from_millis(50);
+
 impl Course {
     pub(super) async fn open(&mut self) -> Found {
         if !self.desk.actor.is_fenced() && self.is_open_here() {
@@ -65,12 +68,14 @@ impl Course {
         // Why writes did not pass when the daemon started is over.
         self.desk.notice.store(Arc::new(None));
         self.desk.tally.repoint();
-        self.desk.servers.refresh();
         unknown::settle_after_open(&self.desk);
         Ok(Vec::new())
     }
 
     pub(super) async fn converge(&mut self) -> Found {
+        // Nobody of ours takes the new primary's time while held writes go out.
+        sleep(HELD_FIRST).await;
+        self.desk.servers.refresh();
         let until = clock::now() + MOVES;
         if self.from == self.desk.accepted() {
             return Ok(Vec::new());

@@ -8,6 +8,9 @@ mod steps;
 mod way;
 mod whole;
 
+use std::time::Duration;
+
+use tokio::time::timeout;
 use writefence_admin::Call;
 use writefence_admin::api::{ApiError, Code, Run, RunKind, RunState, Timestamp, Verb};
 use writefence_admin::runbook::{Fact, RunFacts, Started, check_run};
@@ -23,6 +26,9 @@ pub(crate) use way::{abort, resume, turn_back};
 pub(crate) use whole::{drill, failover, switchover};
 
 type Verdict<T> = Result<T, ApiError>;
+
+/// How long an old primary that may be dead is asked, before a run that stands still gives way.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// The comparison that the caller asked for.
 fn compared(desk: &Desk, call: &Call) -> Verdict<Option<RunFacts>> {
@@ -57,7 +63,9 @@ fn started(call: &Call, kind: RunKind, from: Option<&Region>, reason: &str) -> S
 
 async fn begin(desk: &Desk, call: &Call, verb: Verb, started: Started) -> Verdict<()> {
     desk.book.begin(&run_id(), started).await?;
-    tracing::info!(group = %call.group, verb = %verb, actor = %call.actor, "run begun");
+    let reason = desk.book.facts().map(|facts| facts.started.reason);
+    let reason = reason.unwrap_or_default();
+    tracing::info!(group = %call.group, verb = %verb, actor = %call.actor, reason, "run begun");
     noted(desk, call, verb).await
 }
 
@@ -94,16 +102,34 @@ pub(crate) async fn make_room(desk: &Desk, live: Option<RunFacts>) -> Verdict<()
     end(desk, RunState::Done, None).await
 }
 
-/// As `make_room`, and a run that stands still before its point of no return gives way too: its old
-/// primary may have died under it, and then it can go neither forward nor back.
-async fn make_way(desk: &Desk, live: Option<RunFacts>) -> Verdict<()> {
-    let Some(run) = &live else { return Ok(()) };
+/// As `make_room`, and a run that stands still before its point of no return gives way too where its
+/// old primary has died under it: then it can go neither forward nor back. While that answers the run
+/// is somebody's, and only who names it takes over from it. Says what was ended.
+async fn make_way(desk: &Desk, call: &Call, live: Option<RunFacts>) -> Verdict<Option<String>> {
+    let Some(run) = &live else { return Ok(None) };
     if run.pnr.is_some() || run.opened.is_some() || desk.book.is_working() {
-        return make_room(desk, live).await;
+        make_room(desk, live).await?;
+        return Ok(None);
+    }
+    let is_named = call.expect.run.as_deref() == Some(run.run.as_str());
+    let old = desk.accepted();
+    let asked = desk.servers.observe(&old);
+    let answers = !is_named && matches!(timeout(LAST_WORD, asked).await, Ok(Ok(_)));
+    if answers {
+        let text = format!(
+            "`abort` it, or take over from it with --run {}: {old} answers",
+            run.run
+        );
+        return Err(in_progress(run).hint(text));
     }
     let error = refused(Code::Superseded, "a failover took over").run(&run.run);
     go_on(desk, run).await?;
-    end(desk, RunState::Failed, Some(error)).await
+    end(desk, RunState::Failed, Some(error)).await?;
+    let of = &run.started;
+    Ok(Some(format!(
+        "run {} ({}, {}, by {}) was ended before its point of no return",
+        run.run, of.run_kind, of.reason, of.actor
+    )))
 }
 
 /// An interrupted run is running again, if only to be ended.

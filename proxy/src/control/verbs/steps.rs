@@ -41,7 +41,8 @@ pub(crate) async fn prepare(desk: &Arc<Desk>, call: Call, ask: Prepare) -> Verdi
         && live.state == RunState::Running
         && desk.actor.is_fenced()
     {
-        if desk.book.is_working() && live.step >= Some(Step::Pnr) {
+        let opens = desk.book.is_working() && live.step >= Some(Step::Pnr);
+        if opens || live.started.reason != ask.reason {
             return Err(in_progress(live));
         }
         return shown(desk);
@@ -361,7 +362,15 @@ pub(crate) async fn verify(desk: &Arc<Desk>, call: Call, ask: Verify) -> Verdict
         let findings = verified(desk, "verify").await;
         return match worst(&findings) {
             Some(error) => Err(error),
-            None => Ok(last_good(desk).unwrap_or_else(|| already_open(desk, &call, &region))),
+            None => {
+                let good = last_good(desk);
+                let mut run = good.unwrap_or_else(|| already_open(desk, &call, &region));
+                let mut steps = run.steps.iter_mut();
+                if let Some(step) = steps.find(|step| step.name == Step::Verify) {
+                    step.findings = findings;
+                }
+                Ok(run)
+            }
         };
     };
     let live = steps_run(desk, Some(live))?;

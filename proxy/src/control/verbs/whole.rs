@@ -9,7 +9,7 @@ use writefence_admin::Call;
 use writefence_admin::api::{
     DrillRequest, FailoverRequest, Run, RunKind, RunState, Step, SwitchoverRequest, Verb,
 };
-use writefence_admin::runbook::{RunFacts, Started, steps_of};
+use writefence_admin::runbook::{Fact, RunFacts, Started, steps_of};
 
 use super::super::desk::Desk;
 use super::super::preflight;
@@ -30,11 +30,21 @@ pub(crate) async fn switchover(
     if is_repeat(live.as_ref(), RunKind::Switchover, &ask.to) {
         return shown(desk);
     }
+    if let Some(done) = is_done(desk, RunKind::Switchover, &ask.to, &ask.reason) {
+        return Ok(done);
+    }
     let to = destination(desk, &ask.to)?;
     make_room(desk, live).await?;
     is_open(desk)?;
     let from = desk.accepted();
-    desk.servers.warm(&[from.clone(), to.clone()]).await?;
+    let warm = desk.servers.warm(&[from.clone(), to.clone()]).await;
+    warm.map_err(|error| match desk.servers.seen(&from) {
+        Some(seen) if seen.known().is_some() => error,
+        Some(_) | None => error.hint(format!(
+            "if {from} is gone: `writefencectl failover --to {to} --reason ID --dry-run` says what \
+             moving without it would lose"
+        )),
+    })?;
     let found = preflight::findings(desk, &from, &to).await;
     preflight::unblocked(&found)?;
     let budget = ask
@@ -69,18 +79,24 @@ pub(crate) async fn failover(desk: &Arc<Desk>, call: Call, ask: FailoverRequest)
         }
         return shown(desk);
     }
+    if let Some(done) = is_done(desk, RunKind::Failover, &ask.to, &ask.reason) {
+        return Ok(done);
+    }
     let to = destination(desk, &ask.to)?;
-    make_way(desk, live).await?;
     let from = desk.accepted();
     desk.servers.warm(std::slice::from_ref(&to)).await?;
     let found = preflight::for_failover(desk, &to).await;
     preflight::unblocked(&found)?;
+    let ended = make_way(desk, &call, live).await?;
     let made = Started {
         to: Some(to.to_string()),
         accept_loss: ask.accept_loss,
         ..started(&call, RunKind::Failover, Some(&from), &ask.reason)
     };
     begin(desk, &call, Verb::Failover, made).await?;
+    if let Some(text) = ended {
+        desk.book.note(Fact::Exception { text }).await?;
+    }
     launch(
         desk,
         Job::Steps(steps_of(Verb::Failover)),
@@ -130,6 +146,15 @@ pub(super) fn rehearsal(fence_only: bool) -> Vec<Step> {
         Step::CaughtUp
     };
     Step::ALL.into_iter().filter(|step| *step <= last).collect()
+}
+
+/// A move that has been made already, asked for once more for the same reason.
+fn is_done(desk: &Desk, kind: RunKind, to: &str, reason: &str) -> Option<Run> {
+    let is_there = !desk.actor.is_fenced() && desk.accepted().as_str() == to;
+    desk.run().filter(|last| {
+        let is_it = last.kind == kind && last.to.as_deref() == Some(to) && last.reason == reason;
+        is_there && is_it && last.state == RunState::Done
+    })
 }
 
 fn is_repeat(live: Option<&RunFacts>, kind: RunKind, to: &str) -> bool {

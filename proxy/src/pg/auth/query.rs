@@ -27,6 +27,12 @@ const STALE: Duration = Duration::from_secs(3600);
 const KEPT: usize = 10_000;
 /// PostgreSQL cuts names at this length; a longer one is nobody's.
 const NAME: usize = 63;
+/// Attempts where the server ends the connection, as a move of the primary may.
+const TRIES: u32 = 3;
+/// Between two of them.
+const PAUSE: Duration = Duration::from_millis(20);
+/// They are made within this time: a server that is silent is not waited for again.
+const TRIED: Duration = Duration::from_millis(500);
 
 type How = Box<dyn Fn(&Target) -> Login + Send + Sync>;
 
@@ -74,7 +80,19 @@ impl AuthQuery {
         if let Some(kept) = self.kept(user, FRESH) {
             return Ok(kept.user);
         }
-        match self.ask(&mut line, &targets.accepted(), user).await {
+        let began = Instant::now();
+        let mut asked = self.ask(&mut line, &targets.accepted(), user).await;
+        for _ in 1..TRIES {
+            // The server has ended the connection, as a move of the primary does; it only reads.
+            let quick = began.elapsed() < TRIED;
+            let ended = asked.is_err() && quick && !line.as_ref().is_some_and(Client::is_usable);
+            if !ended {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+            asked = self.ask(&mut line, &targets.accepted(), user).await;
+        }
+        match asked {
             Ok(found) => {
                 self.keep(user, found.clone());
                 Ok(found)

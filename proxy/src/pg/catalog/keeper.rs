@@ -141,6 +141,7 @@ async fn load(
     let how = catalogs.login(target, database);
     let connected = Client::connect(&target.endpoint, &how).await;
     let mut client = connected.map_err(LoadError::Login)?;
+    let _reader = catalogs.readers.reads(&target.region, client.pid());
     client.set_timeout(Duration::from_secs(20));
     let answer = load::ask(&mut client).await.map_err(LoadError::Query)?;
     let fingerprint = answer.fingerprint();

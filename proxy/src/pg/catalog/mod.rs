@@ -13,6 +13,7 @@ mod load;
 mod model;
 mod named;
 mod nature;
+mod readers;
 mod scan;
 mod settle;
 mod shelf;

@@ -10,9 +10,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Model;
+use super::readers::Readers;
 use crate::clock;
-use crate::upstream::Target;
 use crate::upstream::wire::Login;
+use crate::upstream::{Region, Target};
 
 /// Most databases whose catalogs are kept. Sessions of any further one are judged without.
 const MOST: usize = 32;
@@ -260,6 +261,7 @@ pub struct Catalogs {
     /// The observer's database.
     home: String,
     login: LoginTo,
+    pub(super) readers: Readers,
 }
 
 impl Catalogs {
@@ -270,7 +272,13 @@ impl Catalogs {
             bell: Arc::default(),
             home: home.to_owned(),
             login,
+            readers: Readers::default(),
         }
+    }
+
+    /// Process ids of the backends that read catalogs in a region now.
+    pub fn readers(&self, region: &Region) -> Vec<i32> {
+        self.readers.in_region(region)
     }
 
     /// How the observer logs in.

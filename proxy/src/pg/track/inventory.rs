@@ -237,7 +237,7 @@ const KINDS: [&str; 3] = ["temporary_object", "held_cursor", "advisory_lock"];
 /// What wall two stands on, and the statement that also sets it.
 const WALL: [&str; 2] = ["default_transaction_read_only", "session characteristics"];
 
-fn unhex(digits: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(digits: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
     let digit = |c: u8| {
         char::from(c)

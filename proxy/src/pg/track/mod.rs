@@ -5,6 +5,7 @@
 //! by reference (here: in buffers that are used again) and judged only when a fence falls.
 //! Nothing here does IO.
 
+mod defaults;
 mod feed;
 mod group;
 mod inventory;
@@ -18,6 +19,7 @@ mod state;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub(crate) use defaults::{DEFAULTS, Defaults};
 pub(crate) use feed::window;
 pub(crate) use group::{Group, Item, Shape};
 pub(crate) use inventory::{Asked, Inventory, LAST_VALUE, question, set_config};
@@ -84,6 +86,8 @@ pub(crate) struct Track {
     pub(crate) reported: Reading,
     pub(crate) statements: Statements,
     pub(crate) sets: SessionSets,
+    /// What its login took from its role and database; `None`: it was not asked.
+    defaults: Option<Arc<Defaults>>,
     effects: Effects,
     recent: [Vec<u8>; RECENT],
     next_recent: usize,
@@ -112,6 +116,7 @@ impl Default for Track {
             reported: Reading::default(),
             statements: Statements::default(),
             sets: SessionSets::default(),
+            defaults: None,
             effects: Effects::default(),
             recent: Default::default(),
             next_recent: 0,
@@ -156,6 +161,19 @@ impl Track {
     /// It is on another server, which has what was replayed.
     pub(crate) fn moved(&mut self) {
         self.changed = false;
+    }
+
+    /// What its login took from its role and database, where that is known.
+    pub(crate) fn defaults(&self) -> Option<Arc<Defaults>> {
+        self.defaults.clone()
+    }
+
+    /// The server told what the login took from its role and database.
+    pub(crate) fn took(&mut self, defaults: Defaults) {
+        if self.defaults.as_deref() != Some(&defaults) {
+            self.defaults = Some(Arc::new(defaults));
+            self.sets.version += 1;
+        }
     }
 
     /// The server told what the session has.

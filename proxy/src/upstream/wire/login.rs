@@ -5,6 +5,7 @@
 //! server yet.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -69,7 +70,22 @@ pub struct Connected {
 /// # Errors
 /// See [`LoginError`]; after any of them the connection is closed.
 pub async fn login(endpoint: &Endpoint, login: &Login) -> Result<Connected, LoginError> {
-    log_in::<Stream>(endpoint, login, None).await
+    login_told(endpoint, login, &|_| {}).await
+}
+
+/// Told our end of the connection before anything is sent on it.
+pub type Told<'a> = &'a (dyn Fn(SocketAddr) + Send + Sync);
+
+/// As [`login`], and tells under which address the server will show it.
+///
+/// # Errors
+/// As [`login`].
+pub async fn login_told(
+    endpoint: &Endpoint,
+    login: &Login,
+    told: Told<'_>,
+) -> Result<Connected, LoginError> {
+    log_in::<Stream>(endpoint, login, told, None).await
 }
 
 /// Logs in as a client that settles it with the server itself; AuthenticationOk is not told to it.
@@ -79,17 +95,19 @@ pub async fn login(endpoint: &Endpoint, login: &Login) -> Result<Connected, Logi
 pub async fn login_through<S>(
     endpoint: &Endpoint,
     login: &Login,
+    told: Told<'_>,
     client: &mut S,
 ) -> Result<Connected, LoginError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    log_in(endpoint, login, Some(Through::new(client))).await
+    log_in(endpoint, login, told, Some(Through::new(client))).await
 }
 
 async fn log_in<S>(
     endpoint: &Endpoint,
     login: &Login,
+    told: Told<'_>,
     through: Option<Through<'_, S>>,
 ) -> Result<Connected, LoginError>
 where
@@ -111,6 +129,9 @@ where
                 source,
             }
         })?;
+    if let Ok(address) = stream.local_addr() {
+        told(address);
+    }
     let exchange = async {
         let stream = socket::secure(stream, endpoint).await;
         let stream = stream.map_err(|source| insecure(endpoint, source))?;

@@ -22,7 +22,7 @@ mod through;
 pub use cancel::cancel;
 pub use client::{Answer, Client};
 pub use error::{LoginError, ProtocolFault, QueryError, ServerError};
-pub use login::{Connected, Login, login, login_through};
+pub use login::{Connected, Login, Told, login, login_through, login_told};
 pub use proof::Proof;
 pub use rows::{Row, Rows};
 pub(crate) use socket::set_times;
