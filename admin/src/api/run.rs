@@ -151,6 +151,8 @@ impl Run {
         match self.state {
             RunState::Done => Exit::Done,
             RunState::Aborted | RunState::RolledBack if verb == Verb::Abort => Exit::Done,
+            // Writes pass where they were, as was asked for.
+            RunState::Aborted if verb == Verb::OpenWrites => Exit::Done,
             // A rehearsal that came to its end goes back, as it was meant to.
             RunState::RolledBack if self.kind == RunKind::Drill && self.error.is_none() => {
                 Exit::Done

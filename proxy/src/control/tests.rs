@@ -608,6 +608,23 @@ async fn a_failover_takes_a_waiting_run_over_only_by_its_name_while_the_primary_
 }
 
 #[tokio::test]
+async fn what_is_still_in_flight_does_not_keep_writes_from_going_on_where_they_were() {
+    let World { desk, .. } = World::open().await;
+    let permit = desk.group.gate.admit(Lane::Sql).unwrap();
+    prepare(&desk).await;
+    rest(&desk).await;
+    let open = OpenWrites {
+        primary: "a".to_owned(),
+        accept_loss: false,
+    };
+    verbs::open_writes(&desk, call(), open).await.unwrap();
+    let run = rest(&desk).await;
+    assert!(!desk.actor.is_fenced());
+    assert_eq!(run.verdict(Verb::OpenWrites), Exit::Done, "{}", run.state);
+    drop(permit);
+}
+
+#[tokio::test]
 async fn a_prepare_for_another_reason_is_told_whose_fence_stands() {
     let World { desk, .. } = World::open().await;
     prepare(&desk).await;

@@ -303,8 +303,11 @@ pub(crate) async fn open_writes(desk: &Arc<Desk>, call: Call, ask: OpenWrites) -
     }
     let evidence_begun =
         live.evidence.is_some() || live.step(Step::Evidence).state != StepState::Pending;
-    if is_accepted && evidence_begun {
-        // A barrier may stand: only the way back knows how to lift it in the right order.
+    let drained = desk.drains.last().filter(|d| d.is_of(desk.actor.epoch()));
+    let is_drained = drained.is_some_and(|d| d.proof().is_some());
+    if is_accepted && (evidence_begun || !is_drained && !ask.accept_loss) {
+        // A barrier may stand: only the way back knows how to lift it in the right order. And what is
+        // still in flight, or unknown, does no harm on the server that it runs on.
         desk.actor
             .turn_back(&call.actor.to_string(), "open-writes on the old primary")
             .await?;
