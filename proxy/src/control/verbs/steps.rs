@@ -169,7 +169,8 @@ pub(crate) async fn watch_drain(
         && (last.proof().is_some() || live.started.run_kind != RunKind::Steps)
     {
         // Drained already, or a run that advances itself is at it.
-        if live.started.run_kind == RunKind::Steps && !desk.book.is_working() {
+        let is_due = live.started.run_kind == RunKind::Steps && live.pnr.is_none();
+        if is_due && !desk.book.is_working() {
             let steps = Job::Steps(vec![Step::Drain]);
             launch(desk, steps, Asked::default(), vec![]);
         }
@@ -179,7 +180,8 @@ pub(crate) async fn watch_drain(
     // One that is in force ends as superseded, so that this one has the time that was asked for.
     let wait = Duration::from_millis(ask.max_wait_ms);
     let draining = desk.drains.start(clock::now() + wait);
-    if desk.book.is_working() {
+    // Behind the point of no return no step before it is taken again; the drain is only watched.
+    if desk.book.is_working() || live.pnr.is_some() {
         return Ok(draining);
     }
     let asked = Asked {
@@ -239,7 +241,7 @@ pub(crate) async fn promote(desk: &Arc<Desk>, call: Call, ask: Promote) -> Verdi
         ..Asked::default()
     };
     let mut steps = steps_of(Verb::Promote);
-    if !live.is_behind(Step::Drain) {
+    if !live.is_behind(Step::Drain) && live.pnr.is_none() {
         steps.insert(0, Step::Drain);
     }
     // Evidence is of the moment: a second try looks again.
