@@ -273,6 +273,18 @@ async fn single_steps_do_the_same_and_demand_their_order() {
     let run = rest(&desk).await;
     assert_eq!(run.error, None);
     assert!(desk.actor.is_fenced(), "promote does not open");
+    // A runbook repeated from its start: no step before the point of no return is taken again.
+    let again = WatchDrain {
+        region: None,
+        max_wait_ms: 5000,
+        force: false,
+    };
+    desk.drains
+        .start(crate::clock::now() + Duration::from_secs(5));
+    verbs::watch_drain(&desk, call(), again).await.unwrap();
+    rest(&desk).await;
+    verbs::promote(&desk, call(), promote()).await.unwrap();
+    assert_eq!(rest(&desk).await.error, None);
     let open = OpenWrites {
         primary: "b".to_owned(),
         accept_loss: false,
