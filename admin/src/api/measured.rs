@@ -9,7 +9,7 @@ use super::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Measured {
     /// From the last outcome learned before the opening (or the fence, where nothing was in flight)
-    /// to the first one behind it.
+    /// to the first one behind it; of the writes that waited, where any did.
     pub write_gap_ms: Option<u64>,
     /// The last outcome learned of a write admitted before the opening; null if none was in flight
     /// when the fence fell.

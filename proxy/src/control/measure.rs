@@ -122,7 +122,7 @@ async fn first_write(desk: &Desk) -> Gap {
     let until = clock::now() + FIRST_WRITE;
     loop {
         let gap = desk.group.gate.gap();
-        let due = gap.opened.is_some() && gap.first_end.is_none();
+        let due = gap.opened.is_some() && (gap.first_end.is_none() || gap.awaits_held);
         if !due || desk.group.sessions.is_empty() || clock::now() >= until {
             return gap;
         }

@@ -22,11 +22,14 @@ pub struct Gap {
     pub last_end: Option<Instant>,
     /// The opening.
     pub opened: Option<Instant>,
-    /// The first outcome learned behind it.
+    /// The first outcome learned behind it; of those that waited, where any did.
     pub first_end: Option<Instant>,
     /// That one had waited behind the fence, so it is a write for certain; while open, permits are
     /// taken for reads as well.
     pub first_was_held: bool,
+    /// Somebody waited as the gate opened, and none of those has ended: a read that came behind the
+    /// opening may have ended before and is no end of the gap.
+    pub awaits_held: bool,
     /// The longest time that a write waited.
     pub longest_hold: Duration,
 }
@@ -40,11 +43,21 @@ impl Gap {
     }
 }
 
+/// So long behind an opening the end of a write that waited is looked for; then all of them have left,
+/// or run for long, and the open path is to look at nothing but its flag again.
+const HELD_PATIENCE: Duration = Duration::from_secs(1);
+
 #[derive(Default)]
 struct State {
     gap: Gap,
     /// Epoch of the opening: permits of it and later ones are of behind it.
     opened_at: Option<Epoch>,
+}
+
+impl State {
+    fn is_behind(&self, permit: &Permit) -> bool {
+        self.opened_at.is_some_and(|epoch| permit.epoch() >= epoch)
+    }
 }
 
 /// See the module.
@@ -67,11 +80,12 @@ impl Gauge {
         self.armed.store(true, Ordering::Relaxed);
     }
 
-    /// The gate opened under this epoch.
-    pub(super) fn opened(&self, epoch: Epoch) {
+    /// The gate opened under this epoch; `waited` says that writes were held until then.
+    pub(super) fn opened(&self, epoch: Epoch, waited: bool) {
         let mut state = self.state();
         state.opened_at = Some(epoch);
         state.gap.opened = Some(now());
+        state.gap.awaits_held = waited;
     }
 
     /// A permit's outcome is known. A look at one flag unless a gap is being measured. A relaxed
@@ -85,12 +99,20 @@ impl Gauge {
     #[cold]
     fn note(&self, permit: &Permit) {
         let mut state = self.state();
-        let is_behind = state.opened_at.is_some_and(|epoch| permit.epoch() >= epoch);
-        if !is_behind {
+        let Some(opened) = state.gap.opened.filter(|_| state.is_behind(permit)) else {
             state.gap.last_end = Some(now());
-        } else if state.gap.first_end.is_none() {
-            state.gap.first_end = Some(now());
-            state.gap.first_was_held = permit.was_held();
+            return;
+        };
+        let gap = &mut state.gap;
+        if gap.first_end.is_none() || permit.was_held() {
+            gap.first_end = Some(now());
+            gap.first_was_held = permit.was_held();
+        }
+        let is_late = now().saturating_duration_since(opened) > HELD_PATIENCE;
+        if gap.first_was_held || is_late {
+            gap.awaits_held = false;
+        }
+        if !gap.awaits_held {
             self.armed.store(false, Ordering::Relaxed);
         }
     }

@@ -92,8 +92,8 @@ impl Gate {
             None => Move::Open,
             Some(_) => Move::OpenReleasing,
         });
-        self.gauge.opened(epoch);
         let done = room.first_of(&Lane::ALL).is_none();
+        self.gauge.opened(epoch, !called.is_empty() || !done);
         self.forget_plan_unless_used(&room);
         drop(room);
         if !done {

@@ -28,6 +28,42 @@ async fn a_gap_reaches_from_the_last_end_before_to_the_first_behind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_behind_the_opening_ends_no_gap_of_a_write_that_waited() {
+    let gate = open_gate();
+    gate.fence(&Lane::ALL, Answer::Hold, plan());
+    let mut held = park(&gate);
+    advance(10 * MS).await;
+    gate.open();
+    let read = permit(&gate);
+    advance(MS).await;
+    drop(read);
+    assert!(gate.gap().awaits_held);
+    assert!(is_called(&mut held));
+    let admitted = held.ask().expect("it is called");
+    advance(MS).await;
+    drop(admitted);
+    let gap = gate.gap();
+    assert_eq!((gap.length(), gap.first_was_held), (Some(12 * MS), true));
+    assert!(!gap.awaits_held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_writes_that_waited_and_left_the_first_end_at_all_is_taken_after_a_second() {
+    let gate = open_gate();
+    gate.fence(&Lane::ALL, Answer::Hold, plan());
+    let held = park(&gate);
+    gate.open();
+    drop(held);
+    advance(MS).await;
+    drop(permit(&gate));
+    advance(1001 * MS).await;
+    drop(permit(&gate));
+    let gap = gate.gap();
+    assert_eq!((gap.length(), gap.first_was_held), (Some(MS), false));
+    assert!(!gap.awaits_held);
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_nothing_in_flight_a_gap_begins_with_the_fence() {
     let gate = holding_gate();
     advance(20 * MS).await;
