@@ -53,6 +53,7 @@ mod protocol;
 mod reads;
 mod replication;
 mod runbook;
+mod runs;
 mod secure;
 mod state;
 mod support;

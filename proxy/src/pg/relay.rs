@@ -21,6 +21,9 @@ use crate::gate::{Lane, Permit, Phase, Turn as HoldTurn};
 /// and what one more read brings.
 const AHEAD: usize = GROUP + SCRATCH;
 
+/// A Flush.
+const FLUSH: &[u8] = &[b'H', 0, 0, 0, 4];
+
 /// Something that is not bytes.
 pub(crate) enum Turn {
     /// The gate or the targets changed.
@@ -414,7 +417,12 @@ impl Session {
             self.torn = Some(h.tag);
             at += here;
         }
-        match self.send_on(cx, data.get(..at).unwrap_or_default()) {
+        let mut sent = self.send_on(cx, data.get(..at).unwrap_or_default());
+        if std::mem::take(&mut self.flush_due) && sent.is_ok() {
+            self.track.unflushed = false;
+            sent = self.send_on(cx, FLUSH);
+        }
+        match sent {
             Ok(()) => (at, turn),
             Err(e) => (at, Some(Turn::ServerGone(e.to_string()))),
         }
@@ -441,7 +449,13 @@ impl Session {
             return Some(None);
         }
         if self.careful {
-            return Some(self.careful_turn(rest));
+            let turn = self.careful_turn(rest);
+            // Else the server keeps what this group waits for until the group itself is there.
+            self.flush_due = turn.is_none()
+                && self.track.unflushed
+                && !self.track.copy_in
+                && matches!(extent(rest), Ok(Extent::Whole { .. } | Extent::Over));
+            return Some(turn);
         }
         if self.wants_xid(rest) {
             // It is asked when everything before is answered.

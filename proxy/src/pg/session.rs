@@ -121,6 +121,8 @@ pub(crate) struct Session {
     pub(crate) drop_to_sync: bool,
     /// The group at the front of the inbox was judged and may pass.
     pub(crate) passing: bool,
+    /// The server is to be asked for the answers that it keeps back.
+    pub(crate) flush_due: bool,
     /// Rest of a message that is being relayed, per direction.
     pub(crate) client_rest: usize,
     pub(crate) server_rest: usize,

@@ -52,6 +52,11 @@ impl Track {
             b'c' | b'f' => self.copy_end(),
             _ => {}
         }
+        match tag {
+            b'P' | b'B' | b'E' | b'D' | b'C' => self.unflushed = true,
+            b'Q' | b'F' | b'H' => self.unflushed = false,
+            _ => {}
+        }
     }
 
     /// An answer of the server's came that ends neither group nor transaction.

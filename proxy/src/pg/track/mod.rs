@@ -82,6 +82,10 @@ pub(crate) struct Track {
     /// Marks of such Syncs among what was sent.
     sync_marks: usize,
     pending: Pending,
+    /// Runs up to a Sync that were begun.
+    runs: u64,
+    /// The server may keep back answers of the open run: nothing that flushes them went out since.
+    pub(crate) unflushed: bool,
     /// What the server last reported of how it reads texts.
     pub(crate) reported: Reading,
     pub(crate) statements: Statements,
@@ -113,6 +117,8 @@ impl Default for Track {
             copy_syncs: 0,
             sync_marks: 0,
             pending: Pending::default(),
+            runs: 0,
+            unflushed: false,
             reported: Reading::default(),
             statements: Statements::default(),
             sets: SessionSets::default(),
@@ -306,14 +312,17 @@ impl Track {
 
     /// A Parse goes out.
     pub(crate) fn parse(&mut self, name: &[u8], prepared: Arc<Prepared>) {
-        self.pending.parse(name, &prepared);
+        self.pending.parse(name, &prepared, self.runs);
         self.open().items.push(Item::Parse(name.into(), prepared));
     }
 
     /// A Bind goes out.
     pub(crate) fn bind(&mut self, portal: &[u8], statement: &[u8]) {
         let prepared = self.find(statement);
-        self.open().items.push(Item::Bind(prepared.clone()));
+        let relies = self.pending.is_elsewhere(statement, self.runs);
+        let open = self.open();
+        open.relies |= relies;
+        open.items.push(Item::Bind(prepared.clone()));
         self.statements.bind(portal, prepared);
     }
 
@@ -357,6 +366,7 @@ impl Track {
             self.open().items.push(Item::Close(name.into()));
         } else {
             self.open();
+            self.statements.unbind(name);
         }
     }
 
@@ -367,9 +377,11 @@ impl Track {
 
     /// A Sync goes out.
     pub(crate) fn sync(&mut self) {
+        self.unflushed = false;
         if self.copy_in {
             self.copy_syncs += 1;
         } else {
+            self.runs += 1;
             let group = self
                 .open
                 .take()
@@ -475,9 +487,11 @@ impl Track {
             && let Some(next) = self.sent.pop_front()
         {
             front.items.extend(next.items.iter().cloned());
+            front.relies |= next.relies;
             self.sent.push_front(front);
         } else if let Some(open) = self.open.take() {
             front.items.extend(open.items.iter().cloned());
+            front.relies |= open.relies;
             self.open = Some(front);
         } else {
             self.open = Some(front);
@@ -511,6 +525,7 @@ impl Track {
             }
             self.statements.settle(&group);
             self.pending.settle(&group);
+            self.mislead(&group);
             if group.tells() {
                 self.effects
                     .apply(&group, self.tx, eyes, &mut self.sets, &mut self.statements);
@@ -533,6 +548,15 @@ impl Track {
             self.statements.end_of_transaction();
         }
         self.tx = tx;
+    }
+
+    /// A group has failed, and with it Parses that later ones may rely on.
+    fn mislead(&mut self, failed: &Group) {
+        let parses = failed.items.iter().any(|i| matches!(i, Item::Parse(..)));
+        if failed.failed && parses {
+            let later = self.sent.iter_mut().chain(&mut self.open);
+            later.for_each(|group| group.misled |= group.relies);
+        }
     }
 
     fn take_front(&mut self) -> Option<Group> {
@@ -579,6 +603,7 @@ impl Track {
         self.copy_in = false;
         self.copy_syncs = 0;
         self.sync_marks = 0;
+        self.unflushed = false;
         self.pending.clear();
         self.effects = Effects::default();
         self.reader = Reader::default();
