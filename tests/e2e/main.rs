@@ -15,6 +15,7 @@ mod corners;
 mod crash;
 mod differential;
 mod drivers;
+mod failed;
 mod faults;
 mod fence;
 mod former;

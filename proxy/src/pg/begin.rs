@@ -100,6 +100,7 @@ pub(crate) async fn begin(
         drop_to_sync: false,
         passing: false,
         flush_due: false,
+        probe_due: false,
         client_rest: 0,
         server_rest: 0,
         client_gone: false,

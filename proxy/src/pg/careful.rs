@@ -50,7 +50,7 @@ impl Session {
             Ok(Extent::Whole { len, .. }) => (len, false),
             Ok(Extent::Over) => (self.client.inbox.len(), true),
             Ok(Extent::More) => return Ok(()),
-            Err(e) => return Err(End::told(refuse::offence(&e.to_string()))),
+            Err(e) => return self.expel(&refuse::offence(&e.to_string())).await,
         };
         if self.is_uncovered_run() {
             return self.cover_run(over).await;

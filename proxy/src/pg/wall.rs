@@ -94,7 +94,7 @@ impl Session {
                 (self.sealed && self.kept.after.reseal)
                     || ((fenced || self.stale()) && !self.sealed && due)
             }
-            Tx::Failed => false,
+            Tx::Failed => fenced && !self.sealed && self.track.is_undone(),
         }
     }
 
@@ -123,11 +123,19 @@ impl Session {
                 Tx::Idle => self.lower().await?,
                 Tx::Open if !self.sealed && self.fresh() => self.seal_fresh().await?,
                 Tx::Open => self.seal().await?,
-                Tx::Failed => {}
+                Tx::Failed => self.let_failed_go(),
             }
         }
         self.recheck();
         Ok(())
+    }
+
+    /// The open transaction has failed and nothing of it is left: it needs no permit, and nothing but
+    /// its end comes behind it. A client may stay in it for as long as it likes.
+    fn let_failed_go(&mut self) {
+        self.sealed = true;
+        self.handle.set_wall(WallState::Reading);
+        self.release();
     }
 
     /// The open transaction is younger than the fence: what an AND CHAIN began, or what no permit

@@ -107,9 +107,15 @@ impl Group {
 
     /// What was sent of it has been answered, or is not going to be.
     pub(crate) fn caught_up(&self) -> bool {
+        self.failed
+            || self.mingled
+            || (self.parsed >= self.parses() && self.completed >= self.executes())
+    }
+
+    /// How many Parses it has.
+    pub(super) fn parses(&self) -> usize {
         let is_parse = |item: &&Item| matches!(item, Item::Parse(..));
-        let parses = self.items.iter().filter(is_parse).count();
-        self.failed || self.mingled || (self.parsed >= parses && self.completed >= self.executes())
+        self.items.iter().filter(is_parse).count()
     }
 
     /// How many Executes it has.
