@@ -116,6 +116,13 @@ async fn a_logical_replication_connection_reads_and_streams_and_never_writes() -
         let told = stream.query(sql).await?;
         ensure!(refused(&told), "{sql}: {told:?}");
     }
+    // A client finds its own row in pg_stat_replication by the process id it was told.
+    let told = stream.query("SELECT pg_backend_pid()").await?;
+    let pid = stream.key.0.to_string();
+    ensure!(
+        told.iter().any(|line| line.ends_with(&pid)),
+        "{pid}: {told:?}"
+    );
     // Behind whatever is misjudged stands PostgreSQL itself.
     let told = stream.query("SHOW default_transaction_read_only").await?;
     ensure!(told.iter().any(|line| line.ends_with("on")), "{told:?}");

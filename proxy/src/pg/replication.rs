@@ -113,7 +113,7 @@ pub(super) async fn serve(
         }
     };
     let region = server.target.region.clone();
-    aside.set_backend(Some((region.clone(), server.pid)));
+    aside.set_backend(region.clone(), server.pid);
     tracing::info!(
         id = aside.id(), user = who.user, client = %who.client, %region, ?kind,
         "a replication connection"
@@ -260,7 +260,7 @@ impl Passing {
             let ours = VIRTUAL.contains(&name.as_str());
             parameter(out, name, if ours { "off" } else { value });
         }
-        let id = self.aside.id().to_be_bytes();
+        let id = self.aside.named().to_be_bytes();
         put(out, b'K', &[&id, self.aside.key().bytes()]);
         ready(out, b'I');
     }
