@@ -15,12 +15,16 @@ use super::leg::{SCRATCH, with_scratch};
 use super::message::OWN;
 use super::replay::{MoveError, Ready};
 use super::session::Session;
-use super::track::window;
+use super::track::{LONGEST, window};
 use crate::gate::{Lane, Permit, Phase, Turn as HoldTurn};
 
 /// What a held or stalled client may send ahead before it is no longer read from: one whole group
 /// and what one more read brings.
 const AHEAD: usize = GROUP + SCRATCH;
+
+/// Reads of a client in a row, beyond which the other direction is looked at. A client that sends
+/// without a pause would else hear an error only when all is sent.
+const READS: usize = 4;
 
 /// A Flush.
 const FLUSH: &[u8] = &[b'H', 0, 0, 0, 4];
@@ -81,6 +85,11 @@ impl Session {
             let from_client = self.pump_client(cx);
             if let Some(turn) = from_client.turn {
                 return Poll::Ready(turn);
+            }
+            if from_client.more {
+                // Others have their turn, and what the server says meanwhile is heard.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             if !from_server.moved && !from_client.moved {
                 return Poll::Pending;
@@ -273,6 +282,7 @@ impl Session {
         if self.client_gone {
             return self.pump_orphan(cx);
         }
+        let mut reads = 0;
         loop {
             if let Some(server) = &mut self.server
                 && server.leg.backed_up()
@@ -303,6 +313,11 @@ impl Session {
                 Poll::Pending => return pumped,
                 Poll::Ready(Some(turn)) => return pumped.with(turn),
                 Poll::Ready(None) => pumped.moved = true,
+            }
+            reads += 1;
+            if reads == READS {
+                pumped.more = true;
+                return pumped;
             }
         }
     }
@@ -360,6 +375,7 @@ impl Session {
         self.parked.is_some()
             || self.cancelling.is_some()
             || self.track.is_full()
+            || self.track.run_is_asked_for()
             || self.careful
             || self.group.settings.load().track_xid
     }
@@ -413,6 +429,11 @@ impl Session {
                 break;
             }
             if self.waits_for_run(h.tag) {
+                break;
+            }
+            if self.track.is_overlong() && h.tag != b'S' {
+                let what = format!("more than {LONGEST} bytes are kept of a run without its Sync");
+                turn = Some(Turn::Offence(what));
                 break;
             }
             let window = window(h);
@@ -546,6 +567,8 @@ impl Session {
 #[derive(Default)]
 struct Pumped {
     moved: bool,
+    /// There may be more to move.
+    more: bool,
     turn: Option<Turn>,
 }
 
