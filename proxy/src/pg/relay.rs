@@ -22,10 +22,6 @@ use crate::gate::{Lane, Permit, Phase, Turn as HoldTurn};
 /// and what one more read brings.
 const AHEAD: usize = GROUP + SCRATCH;
 
-/// Reads of a client in a row, beyond which the other direction is looked at. A client that sends
-/// without a pause would else hear an error only when all is sent.
-const READS: usize = 4;
-
 /// A Flush.
 const FLUSH: &[u8] = &[b'H', 0, 0, 0, 4];
 
@@ -85,11 +81,6 @@ impl Session {
             let from_client = self.pump_client(cx);
             if let Some(turn) = from_client.turn {
                 return Poll::Ready(turn);
-            }
-            if from_client.more {
-                // Others have their turn, and what the server says meanwhile is heard.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
             }
             if !from_server.moved && !from_client.moved {
                 return Poll::Pending;
@@ -282,7 +273,6 @@ impl Session {
         if self.client_gone {
             return self.pump_orphan(cx);
         }
-        let mut reads = 0;
         loop {
             if let Some(server) = &mut self.server
                 && server.leg.backed_up()
@@ -313,11 +303,6 @@ impl Session {
                 Poll::Pending => return pumped,
                 Poll::Ready(Some(turn)) => return pumped.with(turn),
                 Poll::Ready(None) => pumped.moved = true,
-            }
-            reads += 1;
-            if reads == READS {
-                pumped.more = true;
-                return pumped;
             }
         }
     }
@@ -567,8 +552,6 @@ impl Session {
 #[derive(Default)]
 struct Pumped {
     moved: bool,
-    /// There may be more to move.
-    more: bool,
     turn: Option<Turn>,
 }
 
