@@ -14,7 +14,7 @@ use super::frame::{PARSE_KEPT, head, is_client_tag, put};
 use super::leg::{SCRATCH, with_scratch};
 use super::replay::{MoveError, Ready};
 use super::session::Session;
-use super::track::window;
+use super::track::{LONGEST, window};
 use crate::gate::{Lane, Permit, Phase, Turn as HoldTurn};
 
 /// What a held or stalled client may send ahead before it is no longer read from: one whole group
@@ -359,6 +359,7 @@ impl Session {
         self.parked.is_some()
             || self.cancelling.is_some()
             || self.track.is_full()
+            || self.track.run_is_asked_for()
             || self.careful
             || self.group.settings.load().track_xid
     }
@@ -412,6 +413,11 @@ impl Session {
                 break;
             }
             if self.waits_for_run(h.tag) {
+                break;
+            }
+            if self.track.is_overlong() && h.tag != b'S' {
+                let what = format!("more than {LONGEST} bytes are kept of a run without its Sync");
+                turn = Some(Turn::Offence(what));
                 break;
             }
             let window = window(h);

@@ -60,6 +60,10 @@ impl Tx {
     }
 }
 
+/// Bytes that may be kept of a run without its Sync: some two million statements that differ from
+/// the one before.
+pub(crate) const LONGEST: usize = 64 * 1024 * 1024;
+
 /// Whether the open run has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probe {
@@ -383,7 +387,9 @@ impl Track {
     /// A Parse goes out.
     pub(crate) fn parse(&mut self, name: &[u8], prepared: Arc<Prepared>) {
         self.pending.parse(name, &prepared, self.runs);
-        self.open().items.push(Item::Parse(name.into(), prepared));
+        let open = self.open();
+        open.texts += name.len() + prepared.size();
+        open.items.push(Item::Parse(name.into(), prepared));
     }
 
     /// A Bind goes out.
@@ -655,6 +661,12 @@ impl Track {
     /// So much is in flight that nothing more may be sent before some of it is answered.
     pub(crate) fn is_full(&self) -> bool {
         self.sent.len() >= OUTSTANDING
+    }
+
+    /// The open run takes more room than any that a driver makes: whether a Sync will ever come is
+    /// the client's choice, and the server keeps nothing of it.
+    pub(crate) fn is_overlong(&self) -> bool {
+        self.open.as_ref().is_some_and(|run| run.weight() > LONGEST)
     }
 
     fn drop_copy_ends(&mut self) {
