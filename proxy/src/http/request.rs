@@ -1,9 +1,9 @@
 //! One request from its head to the end of its answer.
 //!
-//! Judged, admitted if it may write, sent in a task of its own, and its answer passed on. A body of
-//! up to 64 KiB is read before the request is admitted, so that a slow client holds up no drain and
-//! one that leaves has sent nothing; what is longer is streamed.
+//! Judged, admitted if it may write, sent in a task of its own, and its answer passed on. What is
+//! read of a body before that is in `ahead`; the rest is streamed.
 
+mod ahead;
 mod order;
 mod relay;
 mod reply;
@@ -28,14 +28,13 @@ use super::headers;
 use super::hold::{self, Ask, NotAdmitted};
 use super::pool::Aim;
 use super::refuse::{self, Tongue, Why};
-use super::server::{Downstream, Gone, Input};
+use super::server::{Downstream, Gone};
 use super::socket::Socket;
 use super::tunnel::Closing;
 use crate::gate::{Lane, Permit, Phase};
 use crate::requests::{RequestGuard, RequestState};
-
-/// A body up to this size is read before its request is admitted.
-const AHEAD: usize = 64 << 10;
+use crate::shutdown::Shutdown;
+use ahead::Early;
 
 /// The longest Idempotency-Key that is noted.
 const KEY_BYTES: usize = 256;
@@ -46,6 +45,8 @@ pub(super) struct Peer {
     pub(super) client: SocketAddr,
     pub(super) tls: bool,
     pub(super) tally: Arc<Tally>,
+    /// Hears that the daemon stops.
+    pub(super) stop: Shutdown,
 }
 
 /// What the requests of one connection have in common.
@@ -68,6 +69,18 @@ impl Tally {
     }
 }
 
+/// Why a write was not let through. Nothing of it was sent.
+enum Barred {
+    Refused(Why),
+    Early(Early),
+}
+
+impl From<Gone> for Barred {
+    fn from(gone: Gone) -> Self {
+        Self::Early(gone.into())
+    }
+}
+
 /// A request being served.
 struct Serving<'a> {
     front: &'a Arc<Front>,
@@ -79,6 +92,10 @@ struct Serving<'a> {
     /// What has been read of the body.
     ahead: VecDeque<Bytes>,
     ahead_bytes: usize,
+    /// The rest of the body is not waited for.
+    is_stream: bool,
+    /// The client went on too slowly when a part of its body was sent already.
+    is_late: bool,
 }
 
 /// Serves a request; returns the connection if it can take another.
@@ -94,6 +111,8 @@ pub(super) async fn serve(front: &Arc<Front>, down: Downstream, peer: &Peer) -> 
         down,
         ahead: VecDeque::new(),
         ahead_bytes: 0,
+        is_stream: false,
+        is_late: false,
     };
     match serving.run().await {
         Ok(true) => serving.down.finish().await,
@@ -125,12 +144,17 @@ impl Serving<'_> {
                 .bad(StatusCode::BAD_REQUEST, "its target is no path")
                 .await;
         };
-        let judged = self.judge(&target).await?;
-        let manner = self.front.rules.manner(&judged);
         let upgrade = self.is_websocket(&target);
-        if self.tongue.is_grpc() {
-            self.down.be_patient();
+        if upgrade && !self.down.body_done() {
+            // What is body to the one and frames to the other would be a request to a third.
+            let why = "a WebSocket begins without a body";
+            return self.bad(StatusCode::BAD_REQUEST, why).await;
         }
+        let judged = match self.judge(&target).await {
+            Ok(judged) => judged,
+            Err(early) => return self.give_up(early).await,
+        };
+        let manner = self.front.rules.manner(&judged);
         let write = judged.verdict != Verdict::Read
             || (manner.sse == Streams::Fence && self.asks_for_events())
             || self.reads_wait();
@@ -147,14 +171,18 @@ impl Serving<'_> {
         asks && path.is_some_and(|path| head.uri.path() == path)
     }
 
-    async fn judge(&mut self, target: &Uri) -> Result<Judged, Gone> {
+    async fn judge(&mut self, target: &Uri) -> Result<Judged, Early> {
         let asked = self.front.rules.judge(&self.shown(target));
         let Verdict::NeedsBody(most) = asked.verdict else {
             return Ok(asked);
         };
         self.go_on_if_open().await?;
-        self.gather(most.saturating_add(1)).await?;
-        let body: Vec<u8> = self.ahead.iter().flatten().copied().collect();
+        let most = most.saturating_add(1);
+        match self.down.awaits_continue() {
+            true => self.gather_unasked(most).await?,
+            false => self.gather(most).await?,
+        }
+        let body = self.read_ahead();
         // A part of a body is none: what is longer than looked at is a write.
         let judged = match self.down.body_done() {
             true => self
@@ -196,40 +224,12 @@ impl Serving<'_> {
         fenced && gate.plan().is_some_and(|plan| plan.all)
     }
 
-    /// Reads of the body until so many bytes are there or all has come.
-    async fn gather(&mut self, most: usize) -> Result<(), Gone> {
-        while !self.down.body_done() && self.ahead_bytes < most {
-            match self.down.input(true).await {
-                Input::Data(data) => {
-                    self.ahead_bytes += data.len();
-                    self.ahead.push_back(data);
-                }
-                Input::End | Input::Left => return Ok(()),
-                Input::Broken => {
-                    self.peer.tally.leave();
-                    self.front.figures.count(Fate::Abandoned);
-                    return Err(Gone);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells a client that waits for it to send its body, unless the fence has something to say
-    /// first. Then it is told by what it is answered, or when its turn comes.
-    async fn go_on_if_open(&mut self) -> Result<(), Gone> {
-        let open = self.front.group.gate.look(Lane::Http).phase == Phase::Open;
-        if open && self.down.awaits_continue() {
-            self.down.go_on().await?;
-        }
-        Ok(())
-    }
-
     async fn read(&mut self, target: &Uri, manner: Manner, upgrade: bool) -> Result<bool, Gone> {
         let Some(aim) = self.front.aim() else {
             return self.refuse(Why::Unreachable).await;
         };
         self.front.figures.count(Fate::Read);
+        self.be_patient();
         if self.down.awaits_continue() {
             self.down.go_on().await?;
         }
@@ -248,7 +248,9 @@ impl Serving<'_> {
     async fn write(&mut self, target: &Uri, manner: Manner, upgrade: bool) -> Result<bool, Gone> {
         if !upgrade && self.front.group.gate.look(Lane::Http).phase == Phase::Open {
             self.go_on_if_open().await?;
-            self.gather(AHEAD).await?;
+            if let Err(early) = self.gather_ahead().await {
+                return self.give_up(early).await;
+            }
         }
         let what = format!("{} {}", self.down.head().method, target.path());
         let entry =
@@ -256,27 +258,19 @@ impl Serving<'_> {
                 .group
                 .requests
                 .enter(&self.id, what, self.peer.client, RequestState::Held);
-        let permit = match self.admit(manner).await {
+        let permit = match self.pass_gate(manner, upgrade, &entry).await {
             Ok(permit) => permit,
-            Err(NotAdmitted::Refused(why)) => {
+            Err(barred) => {
                 drop(entry);
-                return self.refuse(why).await;
-            }
-            Err(NotAdmitted::Left) => {
-                self.peer.tally.leave();
-                self.front.figures.count(Fate::Abandoned);
-                return Err(Gone);
+                return match barred {
+                    Barred::Refused(why) => self.refuse(why).await,
+                    Barred::Early(early) => self.give_up(early).await,
+                };
             }
         };
         let deadline = Instant::now() + manner.write_deadline;
         let debt = self.owe(permit, entry);
-        // What was held has read nothing yet. A client that leaves here has sent nothing on.
-        if self.down.awaits_continue() {
-            self.down.go_on().await?;
-        }
-        if !upgrade {
-            self.gather(AHEAD).await?;
-        }
+        self.be_patient();
         let Some(aim) = self.front.aim() else {
             drop(debt);
             return self.refuse(Why::Unreachable).await;
@@ -288,18 +282,62 @@ impl Serving<'_> {
         };
         self.front.figures.count(Fate::Write);
         let (order, wires) = self.order(target, aim, Closing::AtFence, upgrade)?;
+        let fenced_events = manner.sse == Streams::Fence && self.asks_for_events();
+        let order = Order {
+            events_end: fenced_events,
+            ..order
+        };
         let request = debt.request().share();
         let deadline = (!upgrade).then_some(deadline);
         self.front
             .tasks
             .spawn(exchange::write(order, debt, deadline));
-        self.relay(wires, Some(request), None).await
+        let ends = (!upgrade && fenced_events).then_some(Closing::AtFence);
+        self.relay(wires, Some(request), ends).await
+    }
+
+    /// Takes the request through the gate, with as much of its body as is to be there then. What was
+    /// held has read nothing yet: where a fence falls before its body is there, the permit goes back,
+    /// as nothing was sent, and the request waits or is refused again.
+    async fn pass_gate(
+        &mut self,
+        manner: Manner,
+        upgrade: bool,
+        entry: &RequestGuard,
+    ) -> Result<Permit, Barred> {
+        let group = Arc::clone(&self.front.group);
+        loop {
+            entry.set_state(RequestState::Held);
+            let permit = self.admit(manner).await.map_err(|not| match not {
+                NotAdmitted::Refused(why) => Barred::Refused(why),
+                NotAdmitted::Left => Barred::Early(Early::Gone),
+            })?;
+            if upgrade || self.is_ahead() {
+                return Ok(permit);
+            }
+            entry.set_state(RequestState::Executing);
+            if self.down.awaits_continue() {
+                self.down.go_on().await?;
+            }
+            // Both arms may be dropped: what was read is kept, and the other only looks.
+            tokio::select! {
+                gathered = self.gather_ahead() => return gathered.map(|()| permit).map_err(Barred::Early),
+                () = Closing::AtFence.due(&group) => drop(permit),
+            }
+        }
+    }
+
+    /// Pauses in a gRPC stream are no fault of its client's.
+    fn be_patient(&mut self) {
+        if self.tongue.is_grpc() && self.down.is_http2() {
+            self.down.be_patient();
+        }
     }
 
     async fn admit(&mut self, manner: Manner) -> Result<Permit, NotAdmitted> {
         let headers = &self.down.head().headers;
         let ask = Ask {
-            bytes: self.ahead_bytes + weight(headers),
+            bytes: self.ahead_bytes + self.down.unread() + weight(headers),
             answer: manner.answer,
             patience: hold::patience(headers),
         };

@@ -53,6 +53,8 @@ pub(super) enum Input {
     End,
     /// The client has left, or sends what is no body.
     Broken,
+    /// The next piece of the body did not come in time.
+    Slow,
     /// The client has closed its side behind a complete request.
     Left,
 }
@@ -75,6 +77,8 @@ pub(super) struct Downstream {
     trailers: Option<HeaderMap>,
     left: bool,
     answered: bool,
+    /// The client was told to send its body.
+    continued: bool,
     /// Pauses between pieces are no fault of the client: an upgraded connection, a gRPC stream.
     patient: bool,
 }
@@ -93,6 +97,7 @@ impl Downstream {
             trailers: None,
             left: false,
             answered: false,
+            continued: false,
             patient: false,
         }
     }
@@ -187,17 +192,34 @@ impl Downstream {
     pub(super) fn awaits_continue(&self) -> bool {
         let expect = self.head().headers.get(header::EXPECT);
         let asks = expect.is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        asks && !self.body_done && !self.answered
+        asks && !self.body_done && !self.answered && !self.continued
     }
 
     /// Gives that word.
     pub(super) async fn go_on(&mut self) -> Result<(), Gone> {
-        if self.head().version == Version::HTTP_11
-            && let Leg::Http1(session) = &mut self.leg
-        {
-            in_time(self.pace.piece_time, session.write_continue_response()).await?;
+        self.continued = true;
+        let is_1_0 = self.head().version == Version::HTTP_10;
+        match &mut self.leg {
+            Leg::Http2(stream) => stream.go_on(),
+            Leg::Http1(_) if is_1_0 => Ok(()),
+            Leg::Http1(session) => {
+                in_time(self.pace.piece_time, session.write_continue_response()).await
+            }
         }
-        Ok(())
+    }
+
+    /// Bytes of the body that may lie here unread.
+    pub(super) fn unread(&self) -> usize {
+        match &self.leg {
+            // They stay with the system, or with the client.
+            Leg::Http1(_) => 0,
+            Leg::Http2(stream) => stream.unread(),
+        }
+    }
+
+    /// Whether the client has said how long its body is.
+    pub(super) fn has_length(&self) -> bool {
+        self.head().headers.contains_key(header::CONTENT_LENGTH)
     }
 
     /// The next of the client: a piece of its body if one is `wanted` and not all has come, else
@@ -206,16 +228,17 @@ impl Downstream {
         if wanted && !self.body_done {
             let patience = (!self.patient).then_some(self.pace.piece_time);
             let piece = match patience {
-                None => self.piece().await,
-                Some(most) => timeout(most, self.piece()).await.unwrap_or(Err(Gone)),
+                None => Ok(self.piece().await),
+                Some(most) => timeout(most, self.piece()).await,
             };
             return match piece {
-                Ok(Some(data)) => Input::Data(data),
-                Ok(None) => {
+                Ok(Ok(Some(data))) => Input::Data(data),
+                Ok(Ok(None)) => {
                     self.body_done = true;
                     Input::End
                 }
-                Err(Gone) => Input::Broken,
+                Ok(Err(Gone)) => Input::Broken,
+                Err(_) => Input::Slow,
             };
         }
         if self.left {
@@ -356,7 +379,7 @@ impl Downstream {
             while !self.body_done && left > 0 {
                 match self.input(true).await {
                     Input::Data(data) => left = left.saturating_sub(data.len()),
-                    Input::End | Input::Left | Input::Broken => return,
+                    Input::End | Input::Left | Input::Broken | Input::Slow => return,
                 }
             }
         })
