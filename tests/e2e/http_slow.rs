@@ -220,6 +220,43 @@ async fn what_lies_unread_of_held_writes_takes_no_room_from_reads() -> Result<()
     Ok(())
 }
 
+#[tokio::test]
+async fn what_lies_unread_of_held_writes_counts_in_the_waiting_room() -> Result<()> {
+    let api = Api::start(|options| options.extra = "[limits]\nheld_bytes = \"100KiB\"".to_owned());
+    let api = api.await?;
+    api.fence("hold").await?;
+    let mut client = h2_client(api.port()).await?;
+    let mut held = Vec::new();
+    // One that says that it is short, and one that may be as long as there is room on its stream.
+    for length in [Some("1000"), None] {
+        let mut post = Request::post("http://a/held");
+        if let Some(length) = length {
+            post = post.header("content-length", length);
+        }
+        held.push(client.send_request(post.body(())?, false)?);
+    }
+    api.until_count("held", 2).await?;
+    let post = Request::post("http://a/held").body(())?;
+    let (answer, _body) = client.send_request(post, false)?;
+    let answer = timeout(SOON, answer).await??;
+    assert_eq!(answer.status(), 503);
+    let problem = answer.into_body().data().await.context("a problem")??;
+    let problem: Value = serde_json::from_slice(&problem)?;
+    assert_eq!(problem["type"], "urn:writefence:waiting-room-full");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_held_client_waits_no_longer_than_it_said() -> Result<()> {
+    let alone = Alone::start("").await?;
+    fence(&alone.daemon, "hold").await?;
+    let patience = "Request-Timeout: 1\r\n";
+    let reply = timeout(SOON, send(alone.port, "POST", "/x", patience, "")).await??;
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.json()["type"], "urn:writefence:held-too-long");
+    Ok(())
+}
+
 /// A server of HTTP/2 that does nothing about any request.
 async fn refusing() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;

@@ -3,6 +3,7 @@
 //! Judged, admitted if it may write, sent in a task of its own, and its answer passed on. What is
 //! read of a body before that is in `ahead`; the rest is streamed.
 
+mod admit;
 mod ahead;
 mod order;
 mod relay;
@@ -14,30 +15,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap};
+use http::header;
 use http::{StatusCode, Uri, uri};
 use tokio::time::Instant;
 use writefence_config::{Cors, Streams};
 
 use super::Front;
 use super::classify::{self, Judged, Manner, Verdict};
-use super::debt::Debt;
 use super::exchange::{self, Order};
 use super::figures::Fate;
 use super::headers;
-use super::hold::{self, Ask, NotAdmitted};
 use super::pool::Aim;
 use super::refuse::{self, Tongue, Why};
 use super::server::{Downstream, Gone};
 use super::socket::Socket;
 use super::tunnel::Closing;
-use crate::gate::{Lane, Permit, Phase};
-use crate::requests::{RequestGuard, RequestState};
+use crate::gate::{Lane, Phase};
+use crate::requests::RequestState;
 use crate::shutdown::Shutdown;
+use admit::Barred;
 use ahead::Early;
-
-/// The longest Idempotency-Key that is noted.
-const KEY_BYTES: usize = 256;
 
 /// Who is at the other end.
 #[derive(Clone, Debug)]
@@ -66,18 +63,6 @@ impl Tally {
     /// How often its client asked and left.
     pub(super) fn gone(&self) -> usize {
         self.gone.load(Ordering::Relaxed)
-    }
-}
-
-/// Why a write was not let through. Nothing of it was sent.
-enum Barred {
-    Refused(Why),
-    Early(Early),
-}
-
-impl From<Gone> for Barred {
-    fn from(gone: Gone) -> Self {
-        Self::Early(gone.into())
     }
 }
 
@@ -296,59 +281,11 @@ impl Serving<'_> {
         self.relay(wires, Some(request), ends).await
     }
 
-    /// Takes the request through the gate, with as much of its body as is to be there then. What was
-    /// held has read nothing yet: where a fence falls before its body is there, the permit goes back,
-    /// as nothing was sent, and the request waits or is refused again.
-    async fn pass_gate(
-        &mut self,
-        manner: Manner,
-        upgrade: bool,
-        entry: &RequestGuard,
-    ) -> Result<Permit, Barred> {
-        let group = Arc::clone(&self.front.group);
-        loop {
-            entry.set_state(RequestState::Held);
-            let permit = self.admit(manner).await.map_err(|not| match not {
-                NotAdmitted::Refused(why) => Barred::Refused(why),
-                NotAdmitted::Left => Barred::Early(Early::Gone),
-            })?;
-            if upgrade || self.is_ahead() {
-                return Ok(permit);
-            }
-            entry.set_state(RequestState::Executing);
-            if self.down.awaits_continue() {
-                self.down.go_on().await?;
-            }
-            // Both arms may be dropped: what was read is kept, and the other only looks.
-            tokio::select! {
-                gathered = self.gather_ahead() => return gathered.map(|()| permit).map_err(Barred::Early),
-                () = Closing::AtFence.due(&group) => drop(permit),
-            }
-        }
-    }
-
     /// Pauses in a gRPC stream are no fault of its client's.
     fn be_patient(&mut self) {
         if self.tongue.is_grpc() && self.down.is_http2() {
             self.down.be_patient();
         }
-    }
-
-    async fn admit(&mut self, manner: Manner) -> Result<Permit, NotAdmitted> {
-        let headers = &self.down.head().headers;
-        let ask = Ask {
-            bytes: self.ahead_bytes + self.down.unread() + weight(headers),
-            answer: manner.answer,
-            patience: hold::patience(headers),
-        };
-        hold::admit(self.front, &mut self.down, self.peer, ask).await
-    }
-
-    fn owe(&self, permit: Permit, entry: RequestGuard) -> Debt {
-        let key = self.down.head().headers.get("idempotency-key");
-        let key = key.and_then(|key| key.to_str().ok());
-        let key = key.filter(|key| key.len() <= KEY_BYTES).map(str::to_owned);
-        Debt::new(Arc::clone(&self.front.group), permit, entry, key)
     }
 }
 
@@ -367,11 +304,4 @@ fn origin_form(target: &str) -> Option<Uri> {
         Some(path) => Uri::builder().path_and_query(path.clone()).build().ok(),
         None => Some(Uri::from_static("/")),
     }
-}
-
-/// Bytes that headers take here.
-fn weight(headers: &HeaderMap) -> usize {
-    let each = headers.iter();
-    each.map(|(name, value)| name.as_str().len() + value.len() + 64)
-        .sum()
 }
