@@ -90,19 +90,24 @@ async fn a_fence_closes_a_websocket_between_two_frames_of_its_client_too() -> Re
         Ok(sockets.got() == BEGUN)
     })
     .await?;
-    fence(&daemon, "reject").await?;
-    let mut close = [0; 4];
-    timeout(SOON, client.0.read_exact(&mut close)).await??;
-    assert_eq!(close, [0x88, 0x02, 0x03, 0xf4]);
-    assert_eq!(sockets.got(), BEGUN, "nothing comes between");
-    // The rest of it, and one that comes behind the fence.
-    client.send(b"56789\x82\x81\0\0\0\0x").await?;
-    until("the frame to end, and a close frame", SOON, async || {
-        let got = sockets.got();
-        let whole = [BEGUN, b"56789\x88\x82"].concat();
-        Ok(got.starts_with(&whole) && got.len() == whole.len() + 6)
-    })
-    .await?;
+    let closed = async {
+        let mut close = [0; 4];
+        timeout(SOON, client.0.read_exact(&mut close)).await??;
+        assert_eq!(close, [0x88, 0x02, 0x03, 0xf4]);
+        assert_eq!(sockets.got(), BEGUN, "nothing comes between");
+        // The rest of it, and one that comes behind the fence.
+        client.send(b"56789\x82\x81\0\0\0\0x").await?;
+        until("the frame to end, and a close frame", SOON, async || {
+            let got = sockets.got();
+            let whole = [BEGUN, b"56789\x88\x82"].concat();
+            Ok(got.starts_with(&whole) && got.len() == whole.len() + 6)
+        })
+        .await
+    };
+    // The word is answered once the lane is drained.
+    let (fenced, closed) = tokio::join!(fence(&daemon, "reject"), closed);
+    closed?;
+    fenced?;
     let drain = daemon.ctl(&["watch-drain", "--max-wait", "3s"]).await?;
     ensure!(drain.code == 0, "{}", drain.text);
     Ok(())
