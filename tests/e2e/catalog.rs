@@ -53,6 +53,11 @@ CREATE TABLE dropped (a int);
 CREATE RULE r AS ON INSERT TO dropped DO INSTEAD NOTHING;
 CREATE TABLE kept (a int);
 CREATE RULE r AS ON INSERT TO kept WHERE new.a > 1 DO INSTEAD NOTHING;
+CREATE FUNCTION compares(int, int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN tells(1); END';
+CREATE OPERATOR CLASS loud_ops FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=,
+  OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 compares(int, int);
+CREATE TABLE indexed (a int);
+CREATE INDEX ON indexed (a loud_ops);
 CREATE FOREIGN DATA WRAPPER far_away;
 CREATE SERVER far FOREIGN DATA WRAPPER far_away;
 CREATE FOREIGN TABLE ft (a int) SERVER far;
@@ -110,6 +115,12 @@ const EXPECTED: &[(&str, &str, &str, &str)] = &[
         "write",
         "notify",
         "guarded > public.tells > its code",
+    ),
+    (
+        "SELECT * FROM indexed WHERE a = 1",
+        "write",
+        "notify",
+        "indexed > public.compares > tells > its code",
     ),
     ("SELECT 1::small", "read", "query", ""),
     (

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio_postgres::Client;
 use writefence_tests::eventually::until;
 use writefence_tests::postgres::{self, skipped};
@@ -45,6 +47,26 @@ async fn a_session_too_many_is_refused_and_a_reload_makes_room() -> Result<()> {
     let third = pair.client().await?;
     ensure!(refused(&pair, "postgres", "postgres").await? == "53300");
     drop(third);
+    until("a place to be free", SOON, async || {
+        Ok(pair.client().await.is_ok())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_never_log_in_are_bounded() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|options| options.extra = "[limits]\nsessions = 1\n".to_owned()).await?;
+    let connect = async || TcpStream::connect(("127.0.0.1", pair.daemon.port())).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(connect().await?);
+    }
+    let mut turned_away = connect().await?;
+    ensure!(turned_away.read(&mut [0]).await.unwrap_or(0) == 0);
+    drop(silent);
     until("a place to be free", SOON, async || {
         Ok(pair.client().await.is_ok())
     })

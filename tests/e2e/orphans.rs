@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use writefence_tests::eventually::until;
 use writefence_tests::postgres::skipped;
 
-use crate::frames::{Wire, message};
+use crate::frames::{Frame, Wire, message};
 use crate::support::Pair;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -211,5 +211,83 @@ async fn a_commit_without_a_sync_counts_until_it_has_ended() -> Result<()> {
     drop(client);
     fence(&pair).await?;
     ensure!(pair.a.value("SELECT count(*) FROM d").await? == "1");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_write_behind_which_its_client_offends_counts_until_it_has_ended() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|options| {
+        options.extra = "[limits]\nmessage = \"1MiB\"\n".to_owned();
+    })
+    .await?;
+    let offences: [(&[u8], &str); 3] = [
+        (b"\x01\0\0\0\x04", "08P01"),
+        (b"Q\0\0\0\x01", "08P01"),
+        (b"Q\0\x20\0\0", "54000"),
+    ];
+    let mut clients = Vec::new();
+    for (offence, sqlstate) in offences {
+        let mut client = Wire::login(pair.daemon.port()).await?;
+        client
+            .query("INSERT INTO t SELECT 1 FROM pg_sleep(1.5)")
+            .await?;
+        clients.push((client, offence, sqlstate));
+    }
+    until("the statements to run", SOON, async || {
+        Ok(active(&pair, "INSERT INTO t SELECT 1").await? == "3")
+    })
+    .await?;
+    for (client, offence, sqlstate) in &mut clients {
+        client.raw(offence).await?;
+        let told = client.next().await?;
+        ensure!(told.field(b'C').as_deref() == Some(*sqlstate), "{told:?}");
+        client.closed().await?;
+    }
+    // What stands before an offence in one piece with it is carried out, as on a direct connection.
+    let mut last = Wire::login(pair.daemon.port()).await?;
+    let insert = message(b'Q', b"INSERT INTO t VALUES (2)\0");
+    last.raw(&[insert, b"\x01\0\0\0\x04".to_vec()].concat())
+        .await?;
+    last.closed().await?;
+    fence(&pair).await?;
+    let drained = pair.rows(&pair.a).await?;
+    ensure!(drained == "4", "drained with {drained} rows");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_query_in_a_run_that_has_failed_is_not_waited_for() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    let tags = |frames: &[Frame]| frames.iter().map(|f| f.tag).collect::<String>();
+    let mut client = Wire::login(pair.daemon.port()).await?;
+    for (first, expected) in [("SELEC 1", "EZ"), ("SELECT 1", "12DCTDCZ")] {
+        client.gather();
+        client.run(first, 0).await?;
+        client.query("SELECT 2").await?;
+        client.sync().await?;
+        client.send_gathered().await?;
+        let answer = tags(&client.until_ready().await?);
+        ensure!(answer == expected, "{first}: {answer}");
+    }
+    ensure!(
+        tags(&client.until_ready().await?) == "Z",
+        "that of the Sync"
+    );
+    ensure!(tags(&client.ask("SELECT 3").await?) == "TDCZ");
+    // And nothing is waited for where it leaves so.
+    client.gather();
+    client.run("SELEC 1", 0).await?;
+    client.query("INSERT INTO t VALUES (1)").await?;
+    client.send_gathered().await?;
+    client.until('E').await?;
+    drop(client);
+    fence(&pair).await?;
+    ensure!(pair.rows(&pair.a).await? == "0");
     Ok(())
 }

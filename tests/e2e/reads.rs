@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 use writefence_tests::eventually::{pause, until};
 use writefence_tests::postgres::skipped;
 
+use crate::frames::Wire;
 use crate::support::{Pair, value};
 
 /// Longer than a switchover takes.
@@ -63,6 +64,9 @@ async fn a_switchover_neither_ends_nor_waits_for_what_only_reads() -> Result<()>
     let copying = pair.client().await?;
     let writer = pair.client().await?;
 
+    let mut told = Wire::login(pair.daemon.port()).await?;
+    told.query(LONG).await?;
+
     let rows = "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 100000)) TO STDOUT";
     let copy = copying.copy_out(rows).await?;
     let long = tokio::spawn(async move { (value(&alone, LONG).await, alone) });
@@ -89,6 +93,11 @@ async fn a_switchover_neither_ends_nor_waits_for_what_only_reads() -> Result<()>
         client.batch_execute("ROLLBACK").await?;
         ensure!(port(&client).await? == pair.b.port().to_string());
     }
+    // What keeps others from writing on the old server is not the client's to see.
+    let mut said = told.until_ready().await?;
+    said.extend(told.ask("SHOW default_transaction_read_only").await?);
+    let parameters: Vec<_> = said.iter().filter(|frame| frame.tag == 'S').collect();
+    ensure!(parameters.is_empty(), "{parameters:?}");
     let bytes = copy.try_fold(0, |sum, part| std::future::ready(Ok(sum + part.len())));
     ensure!(bytes.await? == 100_000 * 1001);
     ensure!(port(&copying).await? == pair.b.port().to_string());

@@ -116,6 +116,13 @@ async fn a_logical_replication_connection_reads_and_streams_and_never_writes() -
         let told = stream.query(sql).await?;
         ensure!(refused(&told), "{sql}: {told:?}");
     }
+    // A client finds its own row in pg_stat_replication by the process id it was told.
+    let told = stream.query("SELECT pg_backend_pid()").await?;
+    let pid = stream.key.0.to_string();
+    ensure!(
+        told.iter().any(|line| line.ends_with(&pid)),
+        "{pid}: {told:?}"
+    );
     // Behind whatever is misjudged stands PostgreSQL itself.
     let told = stream.query("SHOW default_transaction_read_only").await?;
     ensure!(told.iter().any(|line| line.ends_with("on")), "{told:?}");
@@ -140,6 +147,54 @@ async fn a_logical_replication_connection_reads_and_streams_and_never_writes() -
     let mut told = Vec::new();
     stream.read_until(b"W", &mut told).await?;
     ensure!(a.value("SELECT count(*) FROM t").await? == "0");
+
+    // Code that lowers the wall for what comes behind it is not served any further.
+    a.query(
+        "CREATE FUNCTION low() RETURNS text LANGUAGE plpgsql AS $$ DECLARE set text; BEGIN \
+         EXECUTE 'SEL' || 'ECT set_con' || 'fig(''default_transaction_re' || 'ad_only'', ''off'', false)' \
+         INTO set; RETURN set; END $$",
+    )
+    .await?;
+    // Nor does the startup packet keep it from standing.
+    let packet = packet("database\0default_transaction_read_only\0off")?;
+    let mut sly = Talk::start(daemon.port(), &packet).await?;
+    let told = sly.query("SHOW default_transaction_read_only").await?;
+    ensure!(told.iter().any(|line| line.ends_with("on")), "{told:?}");
+    sly.send(&message("Q SELECT low()")?, Cut::Whole).await;
+    let mut told = Vec::new();
+    sly.read_until(b"E.", &mut told).await?;
+    let why = |line: &String| line.contains("C57P01") && line.contains("was lowered");
+    ensure!(told.iter().any(why), "{told:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_takes_for_an_ordinary_session_is_one() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|_| ()).await?;
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "test"])
+        .await?;
+    for value in ["of", "F", "n", "0", "false\0replication\0fals"] {
+        let mut client = Talk::start(pair.daemon.port(), &packet(value)?).await?;
+        let insert = "P - INSERT INTO t VALUES (1)\nB - -\nE -\nS";
+        let bytes: Vec<_> = insert.lines().map(message).collect::<Result<_>>()?;
+        client.send(&bytes.concat(), Cut::Whole).await;
+        pair.until_held(1).await?;
+        drop(client);
+        pair.until_held(0).await?;
+    }
+    // Of two values the last counts, here as there.
+    let twice = packet("off\0replication\0database")?;
+    let mut stream = Talk::start(pair.daemon.port(), &twice).await?;
+    let told = stream.query("INSERT INTO t VALUES (1)").await?;
+    ensure!(told.iter().any(|line| line.contains("C25006")), "{told:?}");
+    stream.send(&message("P - SELECT 1")?, Cut::Whole).await;
+    let mut told = Vec::new();
+    stream.read_until(b"E.", &mut told).await?;
+    ensure!(told.iter().any(|line| line.contains("C08P01")), "{told:?}");
+    ensure!(pair.rows(&pair.a).await? == "0");
     Ok(())
 }
 

@@ -99,6 +99,8 @@ pub(crate) async fn begin(
         drop_bytes: 0,
         drop_to_sync: false,
         passing: false,
+        flush_due: false,
+        probe_due: false,
         client_rest: 0,
         server_rest: 0,
         client_gone: false,

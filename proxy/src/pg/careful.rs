@@ -8,8 +8,9 @@
 use std::time::Duration;
 
 use super::classify::{Verdict, at_length, rule};
-use super::decide::{After, Circumstances, Decision, Extent, Manner, View, decide, extent, view};
-use super::frame::put;
+use super::decide::{
+    After, Circumstances, Decision, Extent, Manner, View, begins_anew, decide, extent, view,
+};
 use super::message::{Report, own};
 use super::refuse::{self, Fence};
 use super::session::{End, Session, Virtual};
@@ -49,8 +50,11 @@ impl Session {
             Ok(Extent::Whole { len, .. }) => (len, false),
             Ok(Extent::Over) => (self.client.inbox.len(), true),
             Ok(Extent::More) => return Ok(()),
-            Err(e) => return Err(End::told(refuse::offence(&e.to_string()))),
+            Err(e) => return self.expel(&refuse::offence(&e.to_string())).await,
         };
+        if self.is_uncovered_run() {
+            return self.cover_run(over).await;
+        }
         if self.reads_catalog_first().await {
             return Ok(()); // Looked at again, with or without a catalog.
         }
@@ -166,6 +170,29 @@ impl Session {
     /// may wait or be committed without the rest.
     fn in_run(&self) -> bool {
         self.track.unsynced() && self.permit.is_some() && self.track.tx == Tx::Idle
+    }
+
+    /// A run that was let go as a read and has not seen its Sync: its transaction began before wall two
+    /// stood, and the server would let it write.
+    fn is_uncovered_run(&self) -> bool {
+        self.look.phase != Phase::Open
+            && self.track.tx == Tx::Idle
+            && self.track.unsynced()
+            && self.permit.is_none()
+            && self.server.is_some()
+            && !self.wall.stands()
+            && !self.sealed
+    }
+
+    /// Of such a run only what was bound before goes on, since that was proven. Before anything new of
+    /// it the run is ended, so that what is new runs behind wall two.
+    async fn cover_run(&mut self, over: bool) -> Result<(), End> {
+        match begins_anew(self.front_group()) {
+            None if !over => self.pass(After::default()),
+            Some(at) if at > 0 && !over => self.cut_here(at),
+            None | Some(_) => self.close_unsynced().await?,
+        }
+        Ok(())
     }
 
     /// The gate is open, but held writes leave first, or the server is not the target yet.
@@ -318,11 +345,10 @@ impl Session {
         if self.permit.is_some() {
             return self.abort_run().await;
         }
-        let mut sync = Vec::new();
-        put(&mut sync, b'S', &[]);
         self.track.sync();
-        let status = self.ask_server(&sync, 1).await?;
+        let status = self.sync_run().await?;
         self.track.ready(status, &self.eyes);
+        self.let_go &= !self.track.answered();
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ use super::session::Session;
 use super::startup::{Hello, HelloError, Startup};
 use super::{console, refuse, replication};
 use crate::group::Group;
-use crate::sessions::{Full, Key, Who};
+use crate::sessions::{Arriving, Full, Key, Who};
 use crate::shutdown::Shutdown;
 use crate::tls::Stream;
 use crate::upstream::wire::set_times;
@@ -50,12 +50,15 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, client)) => {
-                tokio::spawn(connection(
-                    Arc::clone(&group),
-                    Arc::clone(&door),
-                    stream,
-                    client,
-                ));
+                let sessions = &group.sessions;
+                let Some(place) = sessions.arrives(group.settings.load().sessions.all) else {
+                    // Without a word, for which another task would be needed.
+                    sessions.totals.refused.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(%client, "too many connections are logging in");
+                    continue;
+                };
+                let (group, door) = (Arc::clone(&group), Arc::clone(&door));
+                tokio::spawn(connection(group, door, stream, client, place));
             }
             Err(e) => {
                 tracing::warn!(error = %e, "a connection could not be accepted");
@@ -75,9 +78,17 @@ pub async fn serve(
 
 /// Serves a client from its first byte on. A session in rest keeps none of what its beginning needed,
 /// so that is a future of its own.
-async fn connection(group: Arc<Group>, door: Arc<Door>, stream: TcpStream, client: SocketAddr) {
+async fn connection(
+    group: Arc<Group>,
+    door: Arc<Door>,
+    stream: TcpStream,
+    client: SocketAddr,
+    place: Arriving,
+) {
     let beginning = Box::pin(opened(group, door, stream, client));
-    if let Some(session) = beginning.await {
+    let session = beginning.await;
+    drop(place);
+    if let Some(session) = session {
         session.run().await;
     }
 }

@@ -5,7 +5,7 @@
 //! behind the cut is skipped, as PostgreSQL would have done.
 
 use super::classify::Kind;
-use super::decide::{Extent, View, apart, cut, cut_at, extent, plant, rejoin};
+use super::decide::{After, Extent, View, apart, cut, cut_at, extent, plant, rejoin};
 use super::frame::{HEADER, head};
 use super::kept::Wrap;
 use super::message::{parameter, ready};
@@ -31,7 +31,7 @@ impl Session {
         self.client.inbox.splice(..len, group);
     }
 
-    fn front_group(&self) -> &[u8] {
+    pub(crate) fn front_group(&self) -> &[u8] {
         let (len, _) = self.front();
         self.client.inbox.get(..len).unwrap_or_default()
     }
@@ -65,6 +65,14 @@ impl Session {
         self.replace_front(parts);
         self.kept.part = true;
         true
+    }
+
+    /// Cuts the group at the front of the inbox at this place and lets what is before it pass.
+    pub(crate) fn cut_here(&mut self, at: usize) {
+        let parts = cut_at(self.front_group(), at);
+        self.replace_front(parts);
+        self.kept.part = true;
+        self.pass(After::default());
     }
 
     /// Puts a refusal in the place of step `n` and of all behind it.

@@ -1,4 +1,5 @@
-//! Sessions that are ended whatever they are doing: by the console's KILL, or for saying nothing.
+//! Sessions that are ended whatever they are doing: by the console's KILL, for saying nothing, or for
+//! an offence against the protocol.
 //!
 //! What such a session has in flight is neither cut short nor forgotten: its client is told, and the
 //! rest is that of a client that has left (see `orphan`).
@@ -48,7 +49,7 @@ impl Session {
     }
 
     /// Tells the client, closes its connection, and lets what is in flight come to its end.
-    async fn expel(&mut self, report: &Report) -> Result<(), End> {
+    pub(crate) async fn expel(&mut self, report: &Report) -> Result<(), End> {
         if self.client_gone {
             return Ok(());
         }

@@ -10,8 +10,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::decide::{Extent, GROUP, extent};
-use super::frame::{PARSE_KEPT, head, is_client_tag};
+use super::frame::{PARSE_KEPT, head, is_client_tag, put};
 use super::leg::{SCRATCH, with_scratch};
+use super::message::OWN;
 use super::replay::{MoveError, Ready};
 use super::session::Session;
 use super::track::window;
@@ -20,6 +21,9 @@ use crate::gate::{Lane, Permit, Phase, Turn as HoldTurn};
 /// What a held or stalled client may send ahead before it is no longer read from: one whole group
 /// and what one more read brings.
 const AHEAD: usize = GROUP + SCRATCH;
+
+/// A Flush.
+const FLUSH: &[u8] = &[b'H', 0, 0, 0, 4];
 
 /// Something that is not bytes.
 pub(crate) enum Turn {
@@ -256,6 +260,7 @@ impl Session {
             b'S' => return self.see_parameter(frame),
             b'E' => return self.see_error(frame),
             b'Z' => return self.see_ready(frame),
+            b'1' if self.track.is_probe_answered() => return Seen::Swallow,
             _ => self.track.received(tag, frame),
         }
         Seen::Relay
@@ -374,15 +379,21 @@ impl Session {
             let h = match head(rest) {
                 Ok(Some(h)) => h,
                 Ok(None) => break,
-                Err(e) => return (at, Some(Turn::Offence(e.to_string()))),
+                // What is before it goes on all the same: it is known as sent.
+                Err(e) => {
+                    turn = Some(Turn::Offence(e.to_string()));
+                    break;
+                }
             };
             if !is_client_tag(h.tag) {
                 let e = super::frame::FrameError::UnknownTag(h.tag);
-                return (at, Some(Turn::Offence(e.to_string())));
+                turn = Some(Turn::Offence(e.to_string()));
+                break;
             }
             // Read only where it can matter: the bound is never below this.
             if h.total > SCRATCH && h.total > self.group.settings.load().message {
-                return (at, Some(Turn::TooLarge(h.total)));
+                turn = Some(Turn::TooLarge(h.total));
+                break;
             }
             if h.tag == b'X' {
                 turn = Some(Turn::ClientGone);
@@ -401,6 +412,9 @@ impl Session {
                 turn = stop;
                 break;
             }
+            if self.waits_for_run(h.tag) {
+                break;
+            }
             let window = window(h);
             let Some(seen) = rest.get(..window) else {
                 break;
@@ -414,7 +428,19 @@ impl Session {
             self.torn = Some(h.tag);
             at += here;
         }
-        match self.send_on(cx, data.get(..at).unwrap_or_default()) {
+        let mut sent = self.send_on(cx, data.get(..at).unwrap_or_default());
+        if std::mem::take(&mut self.flush_due) && sent.is_ok() {
+            self.track.unflushed = false;
+            sent = self.send_on(cx, FLUSH);
+        }
+        if std::mem::take(&mut self.probe_due) && sent.is_ok() {
+            let mut probe = Vec::new();
+            put(&mut probe, b'P', &[OWN.as_bytes(), b"\0\0\0\0"]);
+            probe.extend_from_slice(FLUSH);
+            self.track.ask_for_run();
+            sent = self.send_on(cx, &probe);
+        }
+        match sent {
             Ok(()) => (at, turn),
             Err(e) => (at, Some(Turn::ServerGone(e.to_string()))),
         }
@@ -441,7 +467,13 @@ impl Session {
             return Some(None);
         }
         if self.careful {
-            return Some(self.careful_turn(rest));
+            let turn = self.careful_turn(rest);
+            // Else the server keeps what this group waits for until the group itself is there.
+            self.flush_due = turn.is_none()
+                && self.track.unflushed
+                && !self.track.copy_in
+                && matches!(extent(rest), Ok(Extent::Whole { .. } | Extent::Over));
+            return Some(turn);
         }
         if self.wants_xid(rest) {
             // It is asked when everything before is answered.
@@ -463,6 +495,18 @@ impl Session {
         // A group behind one that is in flight: the permit counts it, but only while nothing changed.
         let now = self.group.gate.look(Lane::Sql);
         (now != self.look || is_over(permit)).then_some(Some(Turn::Phase))
+    }
+
+    /// A Query or a FunctionCall in a run without its Sync: the server ignores it if the run has failed,
+    /// and answers it if not. So that its answer is not waited for in vain, that has to be known first:
+    /// a Parse of our own is answered or ignored as it would be.
+    fn waits_for_run(&mut self, tag: u8) -> bool {
+        let mingles = matches!(tag, b'Q' | b'F') && self.track.unsynced() && !self.track.copy_in;
+        if !mingles || self.track.skipping() || self.track.run_is_well() {
+            return false;
+        }
+        self.probe_due = !self.track.run_is_asked_for();
+        true
     }
 
     /// In careful mode a group is judged whole, and only when nothing before it is unanswered.

@@ -20,7 +20,7 @@ use super::classify::{Eyes, Kind, Verdict, judge};
 use super::frame::{PARSE_KEPT, cstr, head, is_client_tag, put};
 use super::leg::{Leg, with_scratch};
 use super::listener::say;
-use super::message::{Report, body, parameter, ready};
+use super::message::{Report, body, parameter, parameter_of, ready};
 use super::refuse;
 use super::replay::{self, VIRTUAL};
 use super::server::Server;
@@ -56,10 +56,18 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) fn kind(startup: &Startup) -> Option<AsideKind> {
     match startup.param("replication")? {
         "database" => Some(AsideKind::Logical),
-        "false" | "off" | "no" | "0" => None,
+        value if is_false(value) => None,
         // What is neither, the server refuses in its own words.
         _ => Some(AsideKind::Physical),
     }
+}
+
+/// As PostgreSQL reads it, in any case and cut short (`parse_bool`): what it takes for an ordinary
+/// session has to be one here.
+fn is_false(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    let cut = |word: &str, least: usize| value.len() >= least && word.starts_with(&value);
+    cut("false", 1) || cut("no", 1) || cut("off", 2) || value == "0"
 }
 
 /// Serves one from its login to its end.
@@ -105,13 +113,14 @@ pub(super) async fn serve(
         }
     };
     let region = server.target.region.clone();
-    aside.set_backend(Some((region.clone(), server.pid)));
+    aside.set_backend(region.clone(), server.pid);
     tracing::info!(
         id = aside.id(), user = who.user, client = %who.client, %region, ?kind,
         "a replication connection"
     );
     let pid = server.pid;
-    let mut passing = Passing::new(&group, aside, asked, server, stream);
+    let may_run_sql = kind == AsideKind::Logical;
+    let mut passing = Passing::new(&group, aside, asked, server, stream, may_run_sql);
     let why = passing.run().await;
     passing.end(why).await;
     group.logins.closed(region.as_str(), pid);
@@ -172,11 +181,9 @@ fn told(report: &Report) -> Vec<u8> {
 fn params(kind: AsideKind, own: &[(String, String)]) -> Vec<(String, String)> {
     let mut params = own.to_vec();
     if kind == AsideKind::Logical {
-        let wall = format!("-c {NAME}=on");
-        match params.iter_mut().find(|(name, _)| name == "options") {
-            Some((_, options)) => *options = format!("{options} {wall}"),
-            None => params.push(("options".to_owned(), wall)),
-        }
+        // A parameter of the startup packet goes before all that `options` says.
+        params.retain(|(name, _)| !name.eq_ignore_ascii_case(NAME));
+        params.push((NAME.to_owned(), "on".to_owned()));
     }
     params
 }
@@ -211,6 +218,8 @@ struct Passing {
     /// Queries without their ReadyForQuery.
     unanswered: usize,
     cancels: u64,
+    /// SQL is taken, and stays harmless only while its read-only default stands.
+    may_run_sql: bool,
 }
 
 impl Passing {
@@ -220,6 +229,7 @@ impl Passing {
         asked: watch::Receiver<Asked>,
         server: Server,
         stream: Stream,
+        may_run_sql: bool,
     ) -> Self {
         let eyes = Eyes {
             policy: group.settings.load().policy,
@@ -236,6 +246,7 @@ impl Passing {
             server_rest: 0,
             unanswered: 0,
             cancels: 0,
+            may_run_sql,
             aside,
         };
         passing.greet();
@@ -249,7 +260,7 @@ impl Passing {
             let ours = VIRTUAL.contains(&name.as_str());
             parameter(out, name, if ours { "off" } else { value });
         }
-        let id = self.aside.id().to_be_bytes();
+        let id = self.aside.named().to_be_bytes();
         put(out, b'K', &[&id, self.aside.key().bytes()]);
         ready(out, b'I');
     }
@@ -345,6 +356,14 @@ impl Passing {
             if h.tag == b'Z' {
                 self.unanswered = self.unanswered.saturating_sub(1);
             }
+            if h.tag == b'S' && h.total <= PARSE_KEPT {
+                let Some(frame) = rest.get(..h.total) else {
+                    break;
+                };
+                if parameter_of(body(frame)) == Some((NAME, "off")) && self.may_run_sql {
+                    return Err(Turn::Over(End::Told(lowered())));
+                }
+            }
             let here = h.total.min(rest.len());
             self.server_rest = h.total - here;
             at += here;
@@ -389,6 +408,11 @@ impl Passing {
                 Ok(None) => break,
                 Err(e) => return (at, offence(e.to_string())),
             };
+            if matches!(h.tag, b'P' | b'B' | b'E' | b'D' | b'C' | b'F') {
+                // Nothing of these is judged here. PostgreSQL takes none of them either.
+                let what = "only simple queries are taken on a replication connection";
+                return (at, offence(what.to_owned()));
+            }
             if h.tag == b'Q' {
                 if h.total > PARSE_KEPT {
                     let what = "a query of a replication connection is too long to be judged";
@@ -504,6 +528,13 @@ fn refusal(why: &str) -> Report {
         detail: Some(format!("Not executed: {why}.")),
         hint: Some("Use an ordinary connection for what changes something.".into()),
     }
+}
+
+/// Code inside a statement can lower what stands around it, for the statements behind it.
+fn lowered() -> Report {
+    refuse::ended(&format!(
+        "{NAME} was lowered on a replication connection, which is read-only through writefence"
+    ))
 }
 
 fn moved(region: &str) -> Report {

@@ -91,6 +91,20 @@ impl Server {
     /// Sends messages of our own that end in `readies` ReadyForQuery, and waits for the answers.
     /// Only while nothing of the client's is in flight.
     pub(crate) async fn ask(&mut self, messages: &[u8], readies: usize) -> io::Result<Answer> {
+        self.gather(messages, readies, false).await
+    }
+
+    /// Sends a Sync behind a run of the client's: what is answered to that is not ours.
+    pub(crate) async fn sync(&mut self) -> io::Result<Answer> {
+        self.gather(&[b'S', 0, 0, 0, 4], 1, true).await
+    }
+
+    async fn gather(
+        &mut self,
+        messages: &[u8],
+        readies: usize,
+        theirs: bool,
+    ) -> io::Result<Answer> {
         self.leg.queue().extend_from_slice(messages);
         self.leg.flush().await?;
         let mut answer = Answer::default();
@@ -109,7 +123,7 @@ impl Server {
                     };
                     answer.error = Some((text(b'C'), text(b'M')));
                 }
-                Some(b'D') => answer.rows.push(first_column(body(&frame))),
+                Some(b'D') if !theirs => answer.rows.push(first_column(body(&frame))),
                 Some(b'S') => {
                     if let Some((name, value)) = parameter_of(body(&frame)) {
                         self.note(name, value);
@@ -117,6 +131,7 @@ impl Server {
                     answer.others.extend_from_slice(&frame);
                 }
                 Some(b'N' | b'A') => answer.others.extend_from_slice(&frame),
+                Some(tag) if theirs && *tag != b'E' => answer.others.extend_from_slice(&frame),
                 _ => {}
             }
         }

@@ -121,6 +121,10 @@ pub(crate) struct Session {
     pub(crate) drop_to_sync: bool,
     /// The group at the front of the inbox was judged and may pass.
     pub(crate) passing: bool,
+    /// The server is to be asked for the answers that it keeps back.
+    pub(crate) flush_due: bool,
+    /// The server is to be asked whether the open run has failed.
+    pub(crate) probe_due: bool,
     /// Rest of a message that is being relayed, per direction.
     pub(crate) client_rest: usize,
     pub(crate) server_rest: usize,
@@ -182,14 +186,14 @@ impl Session {
             Turn::ServerGone(why) => self.on_server_gone(&why).await,
             Turn::TooLarge(bytes) => {
                 let most = self.group.settings.load().message;
-                Err(End::told(refuse::too_large(bytes, most)))
+                self.expel(&refuse::too_large(bytes, most)).await
             }
             Turn::Offence(what) => {
                 let totals = &self.group.sessions.totals;
                 totals
                     .offences
                     .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                Err(End::told(refuse::offence(&what)))
+                self.expel(&refuse::offence(&what)).await
             }
         }
     }

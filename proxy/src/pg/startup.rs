@@ -83,6 +83,15 @@ impl Startup {
             .find(|(n, _)| n == name)
             .map(|(_, v)| v.as_str())
     }
+
+    /// A name that comes twice has its last value, as it has on a server. Passed on twice, whoever is
+    /// let in here by the first could be somebody else there.
+    fn say(&mut self, name: String, value: String) {
+        match self.params.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, before)) => *before = value,
+            None => self.params.push((name, value)),
+        }
+    }
 }
 
 /// Why a connection is not taken.
@@ -225,7 +234,7 @@ fn startup(version: u32, body: &[u8]) -> Result<Startup, HelloError> {
         if name.starts_with("_pq_.") {
             found.options.push(name);
         } else {
-            found.params.push((name, value));
+            found.say(name, value);
         }
         rest = after;
     }
@@ -265,6 +274,17 @@ mod tests {
         let (spoken, told) = ask(0, grease);
         assert_eq!(spoken, 0);
         assert!(told.expect("an unknown option").get(5..9) == Some(&[0, 3, 0, 0]));
+    }
+
+    #[test]
+    fn a_name_that_comes_twice_has_its_last_value_and_goes_on_once() {
+        let body = b"user\0ann\0database\0shop\0user\0root\0database\0vault\0\0";
+        let found = startup(0x0003_0000, body).expect("valid");
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            found.params,
+            [pair("user", "root"), pair("database", "vault")]
+        );
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Session {
                 (self.sealed && self.kept.after.reseal)
                     || ((fenced || self.stale()) && !self.sealed && due)
             }
-            Tx::Failed => false,
+            Tx::Failed => fenced && !self.sealed && self.track.is_undone(),
         }
     }
 
@@ -123,11 +123,19 @@ impl Session {
                 Tx::Idle => self.lower().await?,
                 Tx::Open if !self.sealed && self.fresh() => self.seal_fresh().await?,
                 Tx::Open => self.seal().await?,
-                Tx::Failed => {}
+                Tx::Failed => self.let_failed_go(),
             }
         }
         self.recheck();
         Ok(())
+    }
+
+    /// The open transaction has failed and nothing of it is left: it needs no permit, and nothing but
+    /// its end comes behind it. A client may stay in it for as long as it likes.
+    fn let_failed_go(&mut self) {
+        self.sealed = true;
+        self.handle.set_wall(WallState::Reading);
+        self.release();
     }
 
     /// The open transaction is younger than the fence: what an AND CHAIN began, or what no permit
@@ -258,14 +266,31 @@ impl Session {
         messages: &[u8],
         readies: usize,
     ) -> Result<Option<super::server::Answer>, End> {
+        let timeout = self.group.settings.load().login_timeout;
         let Some(server) = &mut self.server else {
             return Ok(None);
         };
-        let asked = tokio::time::timeout(
-            self.group.settings.load().login_timeout,
-            server.ask(messages, readies),
-        );
-        let answer = match asked.await {
+        let asked = tokio::time::timeout(timeout, server.ask(messages, readies));
+        let answer = asked.await;
+        self.answered_us(answer).await
+    }
+
+    /// Closes the client's run with a Sync of ours; what the server still owed for it goes on to the
+    /// client, but the end of it. Returns the transaction status.
+    pub(crate) async fn sync_run(&mut self) -> Result<u8, End> {
+        let timeout = self.group.settings.load().login_timeout;
+        let Some(server) = &mut self.server else {
+            return Ok(b'I');
+        };
+        let answer = tokio::time::timeout(timeout, server.sync()).await;
+        Ok(self.answered_us(answer).await?.map_or(b'I', |a| a.status))
+    }
+
+    async fn answered_us(
+        &mut self,
+        answer: Result<std::io::Result<super::server::Answer>, tokio::time::error::Elapsed>,
+    ) -> Result<Option<super::server::Answer>, End> {
+        let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(e)) => {
                 self.on_server_gone(&e.to_string()).await?;
@@ -321,8 +346,8 @@ impl Session {
             self.kept.after.rewall |= value == "off";
             return Seen::Swallow;
         }
-        if self.look.phase != Phase::Open {
-            // The barrier's reload, seen by a transaction that is still open.
+        if self.look.phase != Phase::Open || self.stale() {
+            // The barrier's reload, seen by what still runs there: reads go on behind an opening too.
             return Seen::Swallow;
         }
         value.clone_into(&mut self.wall.told);

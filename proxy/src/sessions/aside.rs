@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -67,6 +68,8 @@ pub struct Who {
 /// One such connection.
 pub struct Aside {
     id: u32,
+    /// The process id in its cancel key.
+    named: AtomicU32,
     key: Key,
     kind: AsideKind,
     who: Who,
@@ -106,9 +109,18 @@ impl Aside {
         lock(&self.backend).clone()
     }
 
-    /// Tells of its login upstream.
-    pub fn set_backend(&self, backend: Option<(Region, i32)>) {
-        *lock(&self.backend) = backend;
+    /// Tells of its login upstream. Its cancel key names that process from now on: clients look for
+    /// themselves in `pg_stat_replication` by it.
+    pub fn set_backend(&self, region: Region, pid: i32) {
+        if let Ok(named) = u32::try_from(pid) {
+            self.named.store(named, Ordering::Relaxed);
+        }
+        *lock(&self.backend) = Some((region, pid));
+    }
+
+    /// The process id in its cancel key: its own number until it has a login upstream.
+    pub fn named(&self) -> u32 {
+        self.named.load(Ordering::Relaxed)
     }
 
     /// Hears what is asked of it.
@@ -143,8 +155,8 @@ impl Asides {
 
     pub(super) fn find(&self, id: u32, secret: &[u8]) -> Option<Arc<Aside>> {
         lock(&self.0)
-            .get(&id)
-            .filter(|aside| aside.key.is(secret))
+            .values()
+            .find(|aside| aside.named() == id && aside.key.is(secret))
             .cloned()
     }
 
@@ -182,6 +194,7 @@ impl Sessions {
         };
         let aside = Arc::new(Aside {
             id,
+            named: AtomicU32::new(id),
             key,
             kind,
             who,

@@ -4,6 +4,7 @@
 //! itself, in atomics on the busy path and behind a lock where a change is rare. Nothing here
 //! decides anything: the gate's count is the truth for a drain, this registry tells who is behind it.
 
+mod arriving;
 mod aside;
 mod key;
 mod moves;
@@ -12,13 +13,14 @@ mod under_way;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
+pub use arriving::Arriving;
 pub use aside::{Aside, AsideGuard, AsideKind, Asked, Who};
 pub use key::Key;
 pub use moves::{Moves, Pin};
@@ -518,6 +520,8 @@ pub struct Sessions {
     /// Rounds of questions how sessions would move.
     round: AtomicU64,
     live: Mutex<HashMap<u32, Arc<SessionHandle>>>,
+    /// Connections that are no sessions yet.
+    arriving: AtomicUsize,
     asides: aside::Asides,
     under_way: under_way::UnderWay,
     past: Past,
@@ -533,6 +537,7 @@ impl Default for Sessions {
             next: AtomicU32::new(rand::random::<u32>() >> 2),
             round: AtomicU64::new(0),
             live: Mutex::default(),
+            arriving: AtomicUsize::new(0),
             asides: aside::Asides::default(),
             under_way: under_way::UnderWay::default(),
             past: Past::default(),

@@ -144,6 +144,25 @@ WHERE d.deptype IN ('n', 'a') AND d.refobjid >= 16384
   AND d.refclassid IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_class'::regclass,
                        'pg_catalog.pg_type'::regclass, 'pg_catalog.pg_operator'::regclass)
 UNION ALL
+-- support functions of operator classes: indexes and partition keys that name the class run them, and
+-- whatever sorts values of a type that has a class of its own
+SELECT u.class, u.id, 'routine', f.oid, f.proname
+FROM pg_catalog.pg_amproc AS s
+JOIN pg_catalog.pg_proc AS f ON f.oid = s.amproc AND f.oid >= 16384
+JOIN pg_catalog.pg_opclass AS c ON c.opcfamily = s.amprocfamily
+CROSS JOIN LATERAL (
+  SELECT 'relation' AS class, i.indrelid AS id FROM pg_catalog.pg_index AS i
+  WHERE c.oid = ANY (i.indclass)
+  UNION ALL
+  SELECT 'relation', k.partrelid FROM pg_catalog.pg_partitioned_table AS k
+  WHERE c.oid = ANY (k.partclass)
+  UNION ALL
+  SELECT 'relation', a.attrelid FROM pg_catalog.pg_attribute AS a
+  WHERE c.opcintype >= 16384 AND a.atttypid = c.opcintype AND a.attnum > 0
+  UNION ALL
+  SELECT 'type', c.opcintype WHERE c.opcintype >= 16384
+) AS u
+UNION ALL
 -- tables above a foreign one, whose rows a SELECT of them reads too
 SELECT 'relation', up.id, 'relation', up.foreign_id, NULL
 FROM (

@@ -55,6 +55,14 @@ pub(crate) fn apart(group: &[u8]) -> Option<usize> {
     None
 }
 
+/// Where the first message stands that runs something which was not bound before the group.
+pub(crate) fn begins_anew(group: &[u8]) -> Option<usize> {
+    let is_new = |frame: &[u8]| matches!(frame.first(), Some(b'P' | b'B' | b'Q' | b'F'));
+    frames(group)
+        .find(|(_, frame)| is_new(frame))
+        .map(|(at, _)| at)
+}
+
 /// Puts together again what was cut: `buf` begins with both parts.
 pub(crate) fn rejoin(buf: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(buf.len());

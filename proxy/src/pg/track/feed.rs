@@ -17,6 +17,8 @@ impl Track {
     /// A message of the client's goes upstream; `seen` is what is there of it.
     pub(crate) fn sent(&mut self, tag: u8, seen: &[u8], whole: bool) {
         match tag {
+            // The server ignores all up to the Sync.
+            b'Q' | b'F' if self.skipping() => {}
             b'Q' => self.query(whole.then(|| body(seen).strip_suffix(b"\0").unwrap_or_default())),
             b'P' => match parse_head(seen) {
                 Some((name, _)) => {
@@ -50,6 +52,11 @@ impl Track {
             b'S' => self.sync(),
             b'F' => self.function_call(),
             b'c' | b'f' => self.copy_end(),
+            _ => {}
+        }
+        match tag {
+            b'P' | b'B' | b'E' | b'D' | b'C' => self.unflushed = true,
+            b'Q' | b'F' | b'H' => self.unflushed = false,
             _ => {}
         }
     }

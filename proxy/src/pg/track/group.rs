@@ -50,6 +50,11 @@ pub(crate) struct Group {
     pub(crate) notable: bool,
     /// The tag of a SET came.
     pub(crate) set: bool,
+    /// It runs a statement whose Parse stood in a group before it that was not answered yet. Should
+    /// that Parse fail or be skipped, an older statement of the name is run in its stead.
+    pub(crate) relies: bool,
+    /// The same, and it has failed: what it ran is not known.
+    pub(super) misled: bool,
     /// What its texts speak of, once it is answered.
     pub(super) spoken: Spoken,
 }
@@ -102,9 +107,15 @@ impl Group {
 
     /// What was sent of it has been answered, or is not going to be.
     pub(crate) fn caught_up(&self) -> bool {
+        self.failed
+            || self.mingled
+            || (self.parsed >= self.parses() && self.completed >= self.executes())
+    }
+
+    /// How many Parses it has.
+    pub(super) fn parses(&self) -> usize {
         let is_parse = |item: &&Item| matches!(item, Item::Parse(..));
-        let parses = self.items.iter().filter(is_parse).count();
-        self.failed || self.mingled || (self.parsed >= parses && self.completed >= self.executes())
+        self.items.iter().filter(is_parse).count()
     }
 
     /// How many Executes it has.
@@ -124,6 +135,7 @@ impl Group {
             Shape::CopyEnd | Shape::CopySync => Some(Vec::new()),
             Shape::Query if self.too_long => None,
             Shape::Query => Some(vec![Arc::new(judge(&self.text, self.reading, eyes))]),
+            Shape::Extended if self.relies => None,
             Shape::Extended => self
                 .items
                 .iter()

@@ -60,6 +60,15 @@ impl Tx {
     }
 }
 
+/// Whether the open run has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    /// Nobody has to know.
+    None,
+    Asked,
+    Well,
+}
+
 /// Statement texts remembered for warming up a login made ahead, and their most bytes each.
 const RECENT: usize = 4;
 const RECENT_BYTES: usize = 256;
@@ -82,6 +91,11 @@ pub(crate) struct Track {
     /// Marks of such Syncs among what was sent.
     sync_marks: usize,
     pending: Pending,
+    /// Runs up to a Sync that were begun.
+    runs: u64,
+    /// The server may keep back answers of the open run: nothing that flushes them went out since.
+    pub(crate) unflushed: bool,
+    probe: Probe,
     /// What the server last reported of how it reads texts.
     pub(crate) reported: Reading,
     pub(crate) statements: Statements,
@@ -100,6 +114,8 @@ pub(crate) struct Track {
     changed: bool,
     /// What is known of the open transaction.
     reader: Reader,
+    /// It has had a savepoint.
+    savepoint: bool,
 }
 
 impl Default for Track {
@@ -113,6 +129,9 @@ impl Default for Track {
             copy_syncs: 0,
             sync_marks: 0,
             pending: Pending::default(),
+            runs: 0,
+            unflushed: false,
+            probe: Probe::None,
             reported: Reading::default(),
             statements: Statements::default(),
             sets: SessionSets::default(),
@@ -124,6 +143,7 @@ impl Default for Track {
             changed: false,
             changed_catalog: false,
             reader: Reader::default(),
+            savepoint: false,
         }
     }
 }
@@ -145,7 +165,8 @@ impl Track {
 
     /// Every group that was closed by a Query, Sync or FunctionCall is answered.
     pub(crate) fn synced(&self) -> bool {
-        self.sent.is_empty()
+        // What only marks a place gets no answer.
+        !self.sent.iter().any(Group::is_one)
     }
 
     /// Messages were sent that no Sync has closed yet.
@@ -185,12 +206,12 @@ impl Track {
     /// Everything that can be answered is: closed groups, and of a run that no Sync has closed yet
     /// what was flushed. What comes later from the server is an answer to what is sent later.
     pub(crate) fn caught_up(&self) -> bool {
-        self.sent.is_empty() && self.open.as_ref().is_none_or(Group::caught_up)
+        self.synced() && self.open.as_ref().is_none_or(Group::caught_up)
     }
 
     /// A run that no Sync has closed yet has failed: the server ignores all up to its Sync.
     pub(crate) fn skipping(&self) -> bool {
-        self.sent.is_empty() && self.open.as_ref().is_some_and(|g| g.failed)
+        self.synced() && self.open.as_ref().is_some_and(|g| g.failed)
     }
 
     /// The group whose answers are coming has failed.
@@ -212,6 +233,11 @@ impl Track {
     /// The open transaction is read-only on the server to its end, and has been from its begin.
     pub(crate) fn reads_to_its_end(&self) -> bool {
         self.tx == Tx::Open && self.reader.with(self.in_flight())
+    }
+
+    /// The transaction has failed and has no savepoint to go back to: the server has undone it.
+    pub(crate) fn is_undone(&self) -> bool {
+        self.tx == Tx::Failed && !self.savepoint
     }
 
     /// A cursor is open whose query is a write that read-only mode may let pass.
@@ -283,10 +309,40 @@ impl Track {
         self.open.get_or_insert_default()
     }
 
+    /// A Parse of our own goes out in the open run, to see whether the run has failed.
+    pub(crate) fn ask_for_run(&mut self) {
+        self.unflushed = false;
+        self.probe = Probe::Asked;
+    }
+
+    /// That was asked, and may not be answered yet.
+    pub(crate) fn run_is_asked_for(&self) -> bool {
+        self.probe != Probe::None
+    }
+
+    /// Everything of the open run is answered, and it has not failed.
+    pub(crate) fn run_is_well(&self) -> bool {
+        self.probe == Probe::Well
+    }
+
+    /// A ParseComplete came: whether it is that of our own Parse, which is behind all others.
+    pub(crate) fn is_probe_answered(&mut self) -> bool {
+        if self.probe != Probe::Asked {
+            return false;
+        }
+        let run = self.front();
+        let own = run.is_some_and(|run| run.parsed >= run.parses() && run.shape == Shape::Extended);
+        if own && self.sent.is_empty() {
+            self.probe = Probe::Well;
+        }
+        self.probe == Probe::Well
+    }
+
     /// A Query message goes out; `text` is `None` when it is too long to keep.
     pub(crate) fn query(&mut self, text: Option<&[u8]>) {
         // A simple query destroys the unnamed statement (PostgreSQL 18, 54.2.3).
         self.statements.forget_unnamed();
+        self.probe = Probe::None;
         if let Some(open) = &mut self.open {
             open.mingled = true;
         }
@@ -300,20 +356,24 @@ impl Track {
 
     /// A FunctionCall goes out.
     pub(crate) fn function_call(&mut self) {
+        self.probe = Probe::None;
         let group = self.fresh(Shape::Function);
         self.push(group);
     }
 
     /// A Parse goes out.
     pub(crate) fn parse(&mut self, name: &[u8], prepared: Arc<Prepared>) {
-        self.pending.parse(name, &prepared);
+        self.pending.parse(name, &prepared, self.runs);
         self.open().items.push(Item::Parse(name.into(), prepared));
     }
 
     /// A Bind goes out.
     pub(crate) fn bind(&mut self, portal: &[u8], statement: &[u8]) {
         let prepared = self.find(statement);
-        self.open().items.push(Item::Bind(prepared.clone()));
+        let relies = self.pending.is_elsewhere(statement, self.runs);
+        let open = self.open();
+        open.relies |= relies;
+        open.items.push(Item::Bind(prepared.clone()));
         self.statements.bind(portal, prepared);
     }
 
@@ -357,6 +417,7 @@ impl Track {
             self.open().items.push(Item::Close(name.into()));
         } else {
             self.open();
+            self.statements.unbind(name);
         }
     }
 
@@ -367,9 +428,12 @@ impl Track {
 
     /// A Sync goes out.
     pub(crate) fn sync(&mut self) {
+        self.unflushed = false;
+        self.probe = Probe::None;
         if self.copy_in {
             self.copy_syncs += 1;
         } else {
+            self.runs += 1;
             let group = self
                 .open
                 .take()
@@ -390,7 +454,10 @@ impl Track {
     pub(crate) fn copy_end(&mut self) {
         if self.copy_in {
             self.copy_in = false;
-        } else if !self.answered() && self.sent.back().is_none_or(|g| g.shape != Shape::CopyEnd) {
+        } else if !self.answered()
+            && !self.skipping()
+            && self.sent.back().is_none_or(|g| g.shape != Shape::CopyEnd)
+        {
             // Sent ahead of the CopyInResponse. With nothing in flight it belongs to a COPY that has
             // failed, and the server ignores it, as it does a second one in a row.
             let group = self.fresh(Shape::CopyEnd);
@@ -438,6 +505,7 @@ impl Track {
             group.set |= tag.starts_with(b"SET") && !tag.starts_with(b"SET CONSTRAINTS");
         }
         self.changed_catalog |= state::changes_catalog(tag);
+        self.savepoint |= tag == b"SAVEPOINT";
     }
 
     /// EmptyQueryResponse or PortalSuspended came.
@@ -475,9 +543,11 @@ impl Track {
             && let Some(next) = self.sent.pop_front()
         {
             front.items.extend(next.items.iter().cloned());
+            front.relies |= next.relies;
             self.sent.push_front(front);
         } else if let Some(open) = self.open.take() {
             front.items.extend(open.items.iter().cloned());
+            front.relies |= open.relies;
             self.open = Some(front);
         } else {
             self.open = Some(front);
@@ -511,6 +581,7 @@ impl Track {
             }
             self.statements.settle(&group);
             self.pending.settle(&group);
+            self.mislead(&group);
             if group.tells() {
                 self.effects
                     .apply(&group, self.tx, eyes, &mut self.sets, &mut self.statements);
@@ -530,9 +601,19 @@ impl Track {
         }
         if tx == Tx::Idle {
             self.reader = Reader::default();
+            self.savepoint = false;
             self.statements.end_of_transaction();
         }
         self.tx = tx;
+    }
+
+    /// A group has failed, and with it Parses that later ones may rely on.
+    fn mislead(&mut self, failed: &Group) {
+        let parses = failed.items.iter().any(|i| matches!(i, Item::Parse(..)));
+        if failed.failed && parses {
+            let later = self.sent.iter_mut().chain(&mut self.open);
+            later.for_each(|group| group.misled |= group.relies);
+        }
     }
 
     fn take_front(&mut self) -> Option<Group> {
@@ -579,9 +660,12 @@ impl Track {
         self.copy_in = false;
         self.copy_syncs = 0;
         self.sync_marks = 0;
+        self.unflushed = false;
+        self.probe = Probe::None;
         self.pending.clear();
         self.effects = Effects::default();
         self.reader = Reader::default();
+        self.savepoint = false;
         self.statements.end_of_transaction();
     }
 }

@@ -14,6 +14,8 @@ use super::{Group, Item, Prepared};
 #[derive(Debug)]
 struct Last {
     prepared: Arc<Prepared>,
+    /// The run that it stands in.
+    run: u64,
     in_flight: usize,
 }
 
@@ -26,8 +28,8 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// A Parse goes out.
-    pub(super) fn parse(&mut self, name: &[u8], prepared: &Arc<Prepared>) {
+    /// A Parse goes out in this run.
+    pub(super) fn parse(&mut self, name: &[u8], prepared: &Arc<Prepared>, run: u64) {
         let found = if name.is_empty() {
             self.unnamed.as_mut()
         } else {
@@ -35,11 +37,13 @@ impl Pending {
         };
         if let Some(last) = found {
             last.prepared = Arc::clone(prepared);
+            last.run = run;
             last.in_flight += 1;
             return;
         }
         let last = Last {
             prepared: Arc::clone(prepared),
+            run,
             in_flight: 1,
         };
         if name.is_empty() {
@@ -51,12 +55,20 @@ impl Pending {
 
     /// What the last Parse of this name in flight makes.
     pub(super) fn get(&self, name: &[u8]) -> Option<Arc<Prepared>> {
-        let last = if name.is_empty() {
+        self.last(name).map(|last| Arc::clone(&last.prepared))
+    }
+
+    /// That Parse stands in another run than this: this one is run also where it fails.
+    pub(super) fn is_elsewhere(&self, name: &[u8], run: u64) -> bool {
+        self.last(name).is_some_and(|last| last.run != run)
+    }
+
+    fn last(&self, name: &[u8]) -> Option<&Last> {
+        if name.is_empty() {
             self.unnamed.as_ref()
         } else {
             self.named.get(name)
-        };
-        last.map(|last| Arc::clone(&last.prepared))
+        }
     }
 
     /// A group is answered.

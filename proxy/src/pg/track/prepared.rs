@@ -166,6 +166,15 @@ impl Statements {
         }
     }
 
+    /// A Close of a portal goes out.
+    pub(super) fn unbind(&mut self, portal: &[u8]) {
+        if portal.is_empty() {
+            self.unnamed_portal = None;
+        } else {
+            self.portals.remove(portal);
+        }
+    }
+
     pub(crate) fn bind_unknown(&mut self) {
         self.unread_bind = true;
     }

@@ -134,13 +134,23 @@ fn ends_transaction(text: &[u8]) -> bool {
                 .any(|one| word.eq_ignore_ascii_case(one.as_bytes()))
         })
     };
-    let mut words = words(text);
-    let first = words.next();
+    let first = words(text).next();
     let plain = text.first().is_some_and(u8::is_ascii_alphabetic);
     // A comment in front hides the word, and so may be anything.
     !plain
         || is(first, &["commit", "end", "abort", "prepare"])
-        || (is(first, &["rollback"]) && !words.any(|word| word.eq_ignore_ascii_case(b"to")))
+        || (is(first, &["rollback"]) && !goes_to_savepoint(text))
+}
+
+/// ROLLBACK TO, with nothing but blanks between its words: a comment may say TO as well.
+fn goes_to_savepoint(rollback: &[u8]) -> bool {
+    let words = rollback.split(u8::is_ascii_whitespace);
+    let mut words = words.filter(|word| !word.is_empty()).skip(1);
+    let is = |word: &[u8], what: &str| word.eq_ignore_ascii_case(what.as_bytes());
+    let second = words.next().unwrap_or_default();
+    is(second, "to")
+        || ((is(second, "work") || is(second, "transaction"))
+            && words.next().is_some_and(|word| is(word, "to")))
 }
 
 /// Whether a statement that begins so and has transaction modes says READ ONLY; `None`: it is another.
@@ -202,6 +212,7 @@ mod tests {
             "COPY t TO stdout",
             "SAVEPOINT s",
             "ROLLBACK TO s",
+            "rollback  work to savepoint s",
         ];
         assert_eq!(after(&dump), Reader::ToItsEnd);
     }
@@ -241,6 +252,12 @@ mod tests {
             &["BEGIN READ ONLY", "SELECT 1", "/**/ COMMIT AND CHAIN"],
             &["BEGIN READ ONLY", "SELECT 1", "SELECT 1; COMMIT AND CHAIN"],
             &["BEGIN READ ONLY", "SELECT 1", "ROLLBACK AND CHAIN"],
+            &["BEGIN READ ONLY", "SELECT 1", "ROLLBACK /* to */ AND CHAIN"],
+            &[
+                "BEGIN READ ONLY",
+                "SELECT 1",
+                "ROLLBACK WORK -- TO\nAND CHAIN",
+            ],
         ] {
             assert_eq!(after(texts), Reader::Unknown, "{texts:?}");
         }

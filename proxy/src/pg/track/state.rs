@@ -225,12 +225,12 @@ impl Effects {
         let mut left = group.completed;
         match group.shape {
             _ if !group.notable => {}
-            Shape::Query if group.too_long => {
+            _ if group.too_long || group.misled => {
                 // The server tells of what it has, but not of custom parameters that nobody names.
                 sets.nameless |= group.set;
                 sets.suspect(
                     "long_text",
-                    "it changed its settings in a statement too long to be kept",
+                    "it changed its settings in a statement that is not known",
                 );
             }
             Shape::Query => {
@@ -250,7 +250,8 @@ impl Effects {
                         }
                         // What any of these does is the same when it is done again.
                         Item::Again(times) => left = left.saturating_sub(*times as usize),
-                        Item::Execute(None) | Item::Parse(..) | Item::Bind(_) | Item::Close(_) => {}
+                        Item::Execute(None) => sets.nameless |= group.set,
+                        Item::Parse(..) | Item::Bind(_) | Item::Close(_) => {}
                     }
                 }
             }

@@ -545,3 +545,36 @@ fn a_client_that_floods_the_session_is_stopped_and_goes_on_later() {
         assert!(!track.is_full());
     }
 }
+
+#[test]
+fn what_relies_on_a_parse_that_may_yet_fail_is_no_read() {
+    let eyes = Eyes::in_tests();
+    for name in ["", "s"] {
+        let mut track = Track::default();
+        parse(&mut track, name, "SELECT 1");
+        track.bind(b"", name.as_bytes());
+        track.execute(b"");
+        assert!(track.only_reads(&eyes), "skipped with its Parse");
+        track.sync();
+        track.bind(b"", name.as_bytes());
+        track.execute(b"");
+        track.sync();
+        assert!(!track.only_reads(&eyes));
+        track.failed();
+        track.ready(b'I', &eyes);
+        assert!(!track.only_reads(&eyes), "an older one of the name is run");
+        // It set something that nobody knows.
+        track.completed(b"SET");
+        track.ready(b'I', &eyes);
+        assert!(track.sets.pins().any(|pin| pin.kind == "custom_parameter"));
+    }
+}
+
+#[test]
+fn a_portal_that_was_closed_takes_no_room_and_is_no_read() {
+    let mut track = Track::default();
+    parse(&mut track, "", "SELECT 1");
+    track.bind(b"p", b"");
+    track.close(b'P', b"p");
+    assert!(track.statements.bound(b"p").is_none());
+}
