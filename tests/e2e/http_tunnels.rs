@@ -167,7 +167,8 @@ async fn events_that_may_write_have_no_deadline_and_end_with_the_fence() -> Resu
         .send("GET /events HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
         .await?;
     client.reply_head().await?;
-    pause(Duration::from_millis(600)).await;
+    // Its deadline, and what an answer gets beyond it.
+    pause(Duration::from_millis(1500)).await;
     until_count(&alone.daemon, "executing", 1).await?;
     fence(&alone.daemon, "reject").await?;
     let mut rest = Vec::new();
