@@ -75,11 +75,14 @@ async fn a_held_write_runs_on_the_new_region_over_the_same_connection() -> Resul
     client.send(GET).await?;
     assert_eq!(client.reply().await?.json()["server"], "b");
     // Who listens to events asks the new region for them.
-    let mut rest = Vec::new();
-    while !rest.ends_with(b"\r\n0\r\n\r\n") {
-        let read = tokio::time::timeout(SOON, events.0.read_buf(&mut rest));
-        ensure!(read.await?? > 0, "the events were cut off");
-    }
+    let ended = async {
+        let mut rest = Vec::new();
+        while !rest.ends_with(b"\r\n0\r\n\r\n") {
+            ensure!(events.0.read_buf(&mut rest).await? > 0, "cut off");
+        }
+        Ok(())
+    };
+    tokio::time::timeout(SOON, ended).await??;
     until("the old region to be left", SOON, async || {
         Ok(old.open() == 0)
     })
