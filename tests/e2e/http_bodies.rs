@@ -9,7 +9,7 @@ use writefence_tests::eventually::until;
 use writefence_tests::http::{Raw, send};
 
 use crate::http_orphans::h2_client;
-use crate::http_support::{Api, SOON};
+use crate::http_support::{Alone, Api, SOON};
 
 #[tokio::test]
 async fn bodies_of_any_size_arrive_whole_both_ways() -> Result<()> {
@@ -81,6 +81,16 @@ async fn headers_are_told_on_as_a_proxy_should() -> Result<()> {
     assert_eq!(seen["x-own"], "2");
     assert!(!seen.contains_key("x-hop"));
     assert!(seen.contains_key("x-request-id"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn grpc_of_browsers_goes_over_what_the_server_speaks() -> Result<()> {
+    let alone = Alone::start("").await?;
+    let kind = "Content-Type: application/grpc-web+proto\r\n";
+    let reply = send(alone.port, "POST", "/t.S/Put", kind, "\0\0\0\0\0").await?;
+    assert_eq!(reply.status, 200);
+    assert!(!alone.server.seen_at("/t.S/Put")[0].is_http2);
     Ok(())
 }
 

@@ -266,6 +266,13 @@ async fn a_graphql_query_passes_the_fence_and_a_mutation_does_not() -> Result<()
     assert_eq!(query.status, 200);
     let mutation = ask(r#"{"query":"mutation { a }"}"#).await?;
     assert_eq!(mutation.status, 503);
+    // One whose body is not there to be judged is not asked for it, only to be refused then.
+    let mut waiting = Raw::connect(api.port()).await?;
+    let head = "POST /graphql HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n";
+    waiting
+        .send(format!("{head}{json}Content-Length: 28\r\n\r\n"))
+        .await?;
+    assert_eq!(waiting.reply().await?.status, 503);
     let seen = api.server.seen_at("/graphql");
     assert_eq!(seen.len(), 1);
     assert_eq!(seen[0].body, Some(23));

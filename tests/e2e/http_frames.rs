@@ -6,11 +6,9 @@ use writefence_tests::eventually::until;
 use writefence_tests::frames::{
     END_HEADERS, END_STREAM, Frames, PADDED, PRIORITIZED, frame, head, header, kind,
 };
-use writefence_tests::http::{Upstream, send};
-use writefence_tests::ports::free_port;
-use writefence_tests::{Daemon, DaemonOptions, process};
+use writefence_tests::http::send;
 
-use crate::http_support::SOON;
+use crate::http_support::{Alone, SOON};
 
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
@@ -18,36 +16,10 @@ const FRAME_SIZE_ERROR: u32 = 6;
 const REFUSED_STREAM: u32 = 7;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// A daemon before one origin and nothing else.
-struct Alone {
-    daemon: Daemon,
-    server: Upstream,
-    port: u16,
-}
-
-impl Alone {
-    async fn start(keys: &str) -> Result<Self> {
-        let (server, port) = (Upstream::start("a").await?, free_port()?);
-        let group = format!(
-            "[group.main.region.a]\nhttp = \"http://127.0.0.1:{}\"\n\
-             [[group.main.listen]]\nkind = \"http\"\naddress = \"127.0.0.1:{port}\"\n{keys}\n",
-            server.port()
-        );
-        let daemon = Daemon::start(DaemonOptions::without_database("a", &group)).await?;
-        let log = || process::tail(&daemon.log());
-        daemon.wait_open().await.with_context(log)?;
-        Ok(Self {
-            daemon,
-            server,
-            port,
-        })
-    }
-
-    async fn serves(&self) -> Result<()> {
-        let reply = send(self.port, "GET", "/after", "", "").await?;
-        ensure!(reply.status == 200, "{}", reply.status);
-        Ok(())
-    }
+async fn serves(alone: &Alone) -> Result<()> {
+    let reply = send(alone.port, "GET", "/after", "", "").await?;
+    ensure!(reply.status == 200, "{}", reply.status);
+    Ok(())
 }
 
 fn get(stream: u32) -> Vec<u8> {
@@ -329,7 +301,7 @@ async fn whoever_breaks_the_protocol_hears_how_and_no_server_hears_of_it() -> Re
         alone.server.done(),
         alone.server.seen().len() as u64 - writes.len() as u64
     );
-    alone.serves().await
+    serves(&alone).await
 }
 
 #[tokio::test]
@@ -386,7 +358,7 @@ async fn a_head_without_an_end_is_ended() -> Result<()> {
     assert!(alone.server.seen().is_empty());
     let grown = alone.daemon.memory()?.saturating_sub(before);
     ensure!(grown < 8 << 20, "{grown} bytes more");
-    alone.serves().await
+    serves(&alone).await
 }
 
 #[tokio::test]
@@ -409,7 +381,7 @@ async fn a_client_that_only_asks_and_leaves_is_ended() -> Result<()> {
     ensure!(reached < 600, "{reached} of 5,000 reached the server");
     // One that waits until its requests are taken, so that nothing in HTTP/2 is wrong with it.
     ensure!(asks_waits_and_leaves(&alone).await?, "it goes on and on");
-    alone.serves().await
+    serves(&alone).await
 }
 
 /// Asks for eight things, sees that they were taken, and leaves them; and again. Says whether it was
@@ -486,7 +458,7 @@ async fn writes_whose_client_left_still_count_against_their_connection() -> Resu
 #[tokio::test]
 async fn floods_of_small_frames_take_no_memory_and_hold_up_nobody() -> Result<()> {
     let alone = Alone::start("").await?;
-    alone.serves().await?;
+    serves(&alone).await?;
     let before = alone.daemon.memory()?;
     let floods = [
         frame(kind::PING, 0, 0, &[7; 8]),
@@ -506,7 +478,7 @@ async fn floods_of_small_frames_take_no_memory_and_hold_up_nobody() -> Result<()
             anyhow::Ok(())
         };
         let _ = tokio::time::timeout(SOON / 5, sent).await;
-        alone.serves().await?;
+        serves(&alone).await?;
         let grown = alone.daemon.memory()?.saturating_sub(before);
         ensure!(
             grown < 16 << 20,

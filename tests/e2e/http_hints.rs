@@ -8,24 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use writefence_tests::http::{Raw, Upstream};
-use writefence_tests::ports::free_port;
-use writefence_tests::{Daemon, DaemonOptions, process};
 
 use crate::http_orphans::h2_client;
-use crate::http_support::SOON;
-
-/// A daemon before one origin at this port, and the daemon's own port.
-async fn before(origin: u16, keys: &str) -> Result<(Daemon, u16)> {
-    let port = free_port()?;
-    let group = format!(
-        "[group.main.region.a]\nhttp = \"http://127.0.0.1:{origin}\"\n{keys}\n\
-         [[group.main.listen]]\nkind = \"http\"\naddress = \"127.0.0.1:{port}\"\n"
-    );
-    let daemon = Daemon::start(DaemonOptions::without_database("a", &group)).await?;
-    let log = || process::tail(&daemon.log());
-    daemon.wait_open().await.with_context(log)?;
-    Ok((daemon, port))
-}
+use crate::http_support::{SOON, before};
 
 fn checksums() -> HeaderMap {
     let one = HeaderValue::from_static("1");
@@ -52,7 +37,7 @@ async fn upload(port: u16, bytes: usize) -> Result<()> {
 async fn trailers_of_a_request_are_passed_on_without_what_belongs_into_its_head() -> Result<()> {
     for (version, keys) in [("HTTP/1.1", ""), ("HTTP/2", "http_version = \"2\"")] {
         let origin = Upstream::start("a").await?;
-        let (_daemon, port) = before(origin.port(), keys).await?;
+        let (_daemon, port) = before(origin.port(), keys, "").await?;
         // One that is read before it is admitted, and one that is longer than that.
         for bytes in [5, 300_000] {
             upload(port, bytes).await.context(version)?;
@@ -100,7 +85,7 @@ async fn hinting() -> Result<(u16, JoinHandle<()>)> {
 #[tokio::test]
 async fn hints_are_passed_on_to_those_who_know_them_and_100_stays_ours() -> Result<()> {
     let (origin, accepting) = hinting().await?;
-    let (_daemon, port) = before(origin, "").await?;
+    let (_daemon, port) = before(origin, "", "").await?;
     for method in ["GET", "POST"] {
         let request = format!("{method} /x HTTP/1.1\r\nHost: a\r\n");
         let mut client = Raw::connect(port).await?;

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use writefence_tests::eventually::until;
-use writefence_tests::http::{Raw, Upstream};
+use tokio::io::AsyncReadExt;
+use writefence_tests::eventually::{pause, until};
+use writefence_tests::http::{Raw, Upstream, send};
 use writefence_tests::postgres::Options;
 use writefence_tests::{Cluster, Daemon, DaemonOptions, HttpOptions, process};
 
-use crate::http_support::{SOON, http_port};
+use crate::http_support::{Alone, SOON, fence, http_port, open};
 
 const POST: &str = "POST /orders HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
 const GET: &str = "GET /orders HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -51,6 +52,11 @@ async fn a_held_write_runs_on_the_new_region_over_the_same_connection() -> Resul
     .await?;
     client.send(GET).await?;
     assert_eq!(client.reply().await?.json()["server"], "a");
+    let mut events = Raw::connect(http_port(&daemon)).await?;
+    events
+        .send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await?;
+    events.reply_head().await?;
     client.send(POST).await?;
     for step in [
         &["watch-drain", "--max-wait", "10s"][..],
@@ -68,6 +74,15 @@ async fn a_held_write_runs_on_the_new_region_over_the_same_connection() -> Resul
     assert_eq!(new.seen_at("/orders").len(), 1);
     client.send(GET).await?;
     assert_eq!(client.reply().await?.json()["server"], "b");
+    // Who listens to events asks the new region for them.
+    let ended = async {
+        let mut rest = Vec::new();
+        while !rest.ends_with(b"\r\n0\r\n\r\n") {
+            ensure!(events.0.read_buf(&mut rest).await? > 0, "cut off");
+        }
+        Ok(())
+    };
+    tokio::time::timeout(SOON, ended).await??;
     until("the old region to be left", SOON, async || {
         Ok(old.open() == 0)
     })
@@ -89,5 +104,66 @@ async fn a_write_that_could_not_be_sent_is_refused_and_not_unknown() -> Result<(
     assert_eq!(reply.json()["executed"], json!(false));
     assert_eq!(reply.json()["type"], "urn:writefence:upstream-unreachable");
     assert_eq!(daemon.status().await?["in_flight"]["unknown"], 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_that_rested_long_or_are_of_another_epoch_carry_no_write() -> Result<()> {
+    let alone = Alone::start("").await?;
+    let ask = async |method: &str| {
+        send(alone.port, method, "/x", "", "").await?;
+        let seen = alone.server.seen();
+        anyhow::Ok(seen.last().context("it arrived")?.connection)
+    };
+    let first = ask("POST").await?;
+    assert_eq!(ask("POST").await?, first, "one at rest is used again");
+    // Servers close theirs after a while, and what is sent at that moment is unknown.
+    pause(Duration::from_millis(1200)).await;
+    let second = ask("POST").await?;
+    assert_ne!(second, first);
+    fence(&alone.daemon, "reject").await?;
+    assert_ne!(
+        ask("GET").await?,
+        second,
+        "the server is the same, the epoch is not"
+    );
+    open(&alone.daemon).await?;
+    assert_ne!(ask("POST").await?, second);
+    until("what is of older epochs to be closed", SOON, async || {
+        Ok(alone.server.open() <= 1)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn reads_go_elsewhere_while_the_server_is_away_and_only_to_fresh_data() -> Result<()> {
+    let a = Cluster::create("a", &Options::default()).await?;
+    let b = a.standby("b").await?;
+    let (old, new) = (Upstream::start("a").await?, Upstream::start("b").await?);
+    let mut options = DaemonOptions::new(&[&a, &b]);
+    options.front = Some(HttpOptions::new(&[old.port(), new.port()])?);
+    options.extra = "[group.main.reads]\nmax_lag = \"2s\"".to_owned();
+    let daemon = Daemon::start(options).await?;
+    daemon.wait_open().await?;
+    let port = http_port(&daemon);
+    let get = async || send(port, "GET", "/orders", "", "").await;
+    drop(old);
+    until("a read to go to the other region", SOON, async || {
+        Ok(get().await?.json()["server"] == "b")
+    })
+    .await?;
+    let write = send(port, "POST", "/orders", "", "").await?;
+    assert_eq!(
+        (write.status, &write.json()["executed"]),
+        (503, &json!(false))
+    );
+    // What it has becomes too old.
+    b.query("SELECT pg_wal_replay_pause()").await?;
+    a.query("CREATE TABLE later ()").await?;
+    until("reads to be refused", 2 * SOON, async || {
+        Ok(get().await?.status == 503)
+    })
+    .await?;
+    assert!(new.seen().iter().all(|one| one.method == "GET"));
     Ok(())
 }

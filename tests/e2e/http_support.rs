@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use writefence_tests::eventually::until;
 use writefence_tests::http::{Reply, Upstream, send};
+use writefence_tests::ports::free_port;
 use writefence_tests::postgres::Options;
 use writefence_tests::{Cluster, Daemon, DaemonOptions, HttpOptions, process};
 
@@ -46,19 +47,11 @@ impl Api {
     }
 
     pub(crate) async fn fence(&self, answer: &str) -> Result<()> {
-        let args = ["prepare", "--primary", "a", "--reason", "test"];
-        let how: &[&str] = match answer {
-            "hold" => &["--hold", "20s"],
-            _ => &["--reject"],
-        };
-        self.daemon.ctl(&[&args[..], how].concat()).await?.ok()?;
-        Ok(())
+        fence(&self.daemon, answer).await
     }
 
     pub(crate) async fn open(&self) -> Result<()> {
-        let args = ["open-writes", "--primary", "a"];
-        self.daemon.ctl(&args).await?.ok()?;
-        Ok(())
+        open(&self.daemon).await
     }
 
     pub(crate) async fn in_flight(&self) -> Result<Value> {
@@ -67,11 +60,71 @@ impl Api {
 
     /// Waits until `status` shows this count.
     pub(crate) async fn until_count(&self, what: &str, n: u64) -> Result<()> {
-        until(&format!("{what} to be {n}"), SOON, async || {
-            Ok(self.in_flight().await?[what].as_u64() == Some(n))
-        })
-        .await
+        until_count(&self.daemon, what, n).await
     }
+}
+
+/// A daemon before one server and nothing else.
+pub(crate) struct Alone {
+    pub(crate) daemon: Daemon,
+    pub(crate) server: Upstream,
+    pub(crate) port: u16,
+}
+
+impl Alone {
+    /// With these keys of the listener.
+    pub(crate) async fn start(keys: &str) -> Result<Self> {
+        Self::start_with("", keys).await
+    }
+
+    /// With these of the region too.
+    pub(crate) async fn start_with(region: &str, keys: &str) -> Result<Self> {
+        let server = Upstream::start("a").await?;
+        let (daemon, port) = before(server.port(), region, keys).await?;
+        Ok(Self {
+            daemon,
+            server,
+            port,
+        })
+    }
+}
+
+/// A daemon before the server at this port, and the daemon's own port.
+pub(crate) async fn before(server: u16, region: &str, keys: &str) -> Result<(Daemon, u16)> {
+    let port = free_port()?;
+    let group = format!(
+        "[group.main.region.a]\nhttp = \"http://127.0.0.1:{server}\"\n{region}\n\
+         [[group.main.listen]]\nkind = \"http\"\naddress = \"127.0.0.1:{port}\"\n{keys}\n"
+    );
+    let daemon = Daemon::start(DaemonOptions::without_database("a", &group)).await?;
+    let log = || process::tail(&daemon.log());
+    daemon.wait_open().await.with_context(log)?;
+    Ok((daemon, port))
+}
+
+/// Fences writes, which are held or refused.
+pub(crate) async fn fence(daemon: &Daemon, answer: &str) -> Result<()> {
+    let args = ["prepare", "--primary", "a", "--reason", "test"];
+    let how: &[&str] = match answer {
+        "hold" => &["--hold", "20s"],
+        _ => &["--reject"],
+    };
+    daemon.ctl(&[&args[..], how].concat()).await?.ok()?;
+    Ok(())
+}
+
+/// Has writes pass again.
+pub(crate) async fn open(daemon: &Daemon) -> Result<()> {
+    daemon.ctl(&["open-writes", "--primary", "a"]).await?.ok()?;
+    Ok(())
+}
+
+/// Waits until `status` shows this count.
+pub(crate) async fn until_count(daemon: &Daemon, what: &str, n: u64) -> Result<()> {
+    until(&format!("{what} to be {n}"), SOON, async || {
+        Ok(daemon.status().await?["in_flight"][what].as_u64() == Some(n))
+    })
+    .await
 }
 
 pub(crate) fn http_port(daemon: &Daemon) -> u16 {

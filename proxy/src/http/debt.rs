@@ -64,6 +64,11 @@ impl Debt {
         self.sent = true;
     }
 
+    /// Whether a byte of it may have gone out.
+    pub(super) const fn is_sent(&self) -> bool {
+        self.sent
+    }
+
     /// It came back unsent.
     pub(super) fn unsent(&mut self) {
         self.sent = false;

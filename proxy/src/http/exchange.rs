@@ -10,6 +10,9 @@
 //! reused connection breaks. Here a write is sent once. It may go to another connection only if it
 //! came back unsent, which hyper tells by giving the request back.
 
+mod ask;
+mod tell;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,20 +20,21 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, response};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::body::{Piece, UpBody, next_frame};
 use super::debt::Debt;
-use super::pool::{Aim, Lease, Need, Pool, Reuse, Unanswered, Wish};
+use super::pool::{Aim, Lease, Need, Pool};
 use super::tunnel::{self, Closing};
 use crate::gate::Lane;
 use crate::group::Group;
+use crate::requests;
+
+use tell::Hurry;
+pub(super) use tell::Kept;
 
 /// Events on their way to the client. A piece is what one read of the server gave.
 pub(super) const EVENTS: usize = 8;
-
-/// Connections tried before a request that was sent nowhere is refused.
-const TRIES: usize = 3;
 
 /// To the client.
 #[derive(Debug)]
@@ -44,6 +48,16 @@ pub(super) enum Event {
     /// The answer is complete.
     End,
     Failed(Failure),
+}
+
+impl Event {
+    /// Bytes of a body in it.
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::Data(data) => data.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// Why there is no answer, or no whole one.
@@ -64,6 +78,8 @@ pub(super) struct Order {
     pub(super) aim: Aim,
     /// For a read, where the first cannot be reached.
     pub(super) elsewhere: Option<Aim>,
+    /// An answer that is a stream of events ends with the fence.
+    pub(super) events_end: bool,
     pub(super) request: Request<UpBody>,
     pub(super) need: Need,
     /// Between two pieces of an answer.
@@ -88,13 +104,15 @@ pub(super) async fn read(order: Order) {
         order.group.clone(),
         order.pool.clone(),
     );
+    let hurry = Hurry::default();
     let carried = tokio::select! {
-        carried = carry(order, None) => carried,
+        carried = carry(order, None, &hurry) => carried,
         // Safe to drop: nothing depends on how a read ends.
         () = events.closed() => Err(Trouble::Left),
     };
     let event = match carried {
-        Ok(lease) => {
+        Ok((lease, kept)) => {
+            kept.flush(&events).await;
             let _ = events.send(Event::End).await;
             return put_back(&pool, lease, &group).await;
         }
@@ -119,28 +137,43 @@ pub(super) async fn write(order: Order, mut debt: Debt, deadline: Option<Instant
         order.pool.clone(),
     );
     let request = debt.request().share();
+    let hurry = Hurry::default();
     let carried = {
-        let carry = carry(order, Some(&mut debt));
-        let bounded = async {
-            match deadline {
-                Some(deadline) => timeout_at(deadline, carry)
-                    .await
-                    .unwrap_or_else(|_| Err(Trouble::Lost("its deadline is over".to_owned()))),
-                None => carry.await,
-            }
-        };
+        let carry = carry(order, Some(&mut debt), &hurry);
+        tokio::pin!(carry);
         tokio::select! {
-            carried = bounded => carried,
-            // Dropped half way, the exchange is cut off, and what was sent is unknown.
-            () = request.given_up() => Err(Trouble::Lost("it was given up".to_owned())),
+            carried = &mut carry => carried,
+            why = called_off(&request, deadline, &hurry) => {
+                hurry.let_client_go();
+                // The client may be all that was waited for.
+                let rest = match hurry.is_answered() {
+                    true => timeout(tell::REST, carry).await.ok(),
+                    // Dropped half way, the exchange is cut off, and what was sent is unknown.
+                    false => None,
+                };
+                rest.unwrap_or_else(|| Err(Trouble::Lost(why.to_owned())))
+            }
         }
     };
+    let carried = match carried {
+        // It never got so far as to be sent.
+        Err(Trouble::Lost(why)) if !debt.is_sent() => Err(Trouble::Unsent(why)),
+        carried => carried,
+    };
     let event = match carried {
-        Ok(lease) => {
+        Ok((lease, kept)) => {
             // The outcome is known whether or not the client can be told.
             debt.settle();
-            let _ = events.send(Event::End).await;
-            return put_back(&pool, lease, &group).await;
+            if kept.is_empty() && !hurry.is_over() {
+                let _ = events.send(Event::End).await;
+                return put_back(&pool, lease, &group).await;
+            }
+            put_back(&pool, lease, &group).await;
+            if hurry.is_over() {
+                return;
+            }
+            kept.flush(&events).await;
+            Event::End
         }
         Err(Trouble::Unsent(why)) => {
             tracing::debug!(group = %group.name, why, "a write was sent nowhere");
@@ -159,6 +192,27 @@ pub(super) async fn write(order: Order, mut debt: Debt, deadline: Option<Instant
     let _ = events.send(event).await;
 }
 
+/// Waits until a write is to be waited for no longer, and says why.
+async fn called_off(
+    request: &requests::Request,
+    deadline: Option<Instant>,
+    hurry: &Hurry,
+) -> &'static str {
+    let late = async {
+        match deadline {
+            Some(deadline) => sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+        if hurry.is_events() {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        () = request.given_up() => "it was given up",
+        () = late => "its deadline is over",
+    }
+}
+
 async fn put_back(pool: &Pool, lease: Option<Lease>, group: &Group) {
     if let Some(lease) = lease {
         let in_force = group.gate.look(Lane::Http).epoch;
@@ -166,13 +220,18 @@ async fn put_back(pool: &Pool, lease: Option<Lease>, group: &Group) {
     }
 }
 
-/// Returns the connection, unless it was used up.
-async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease>, Trouble> {
+/// Returns the connection, unless it was used up, and what the client has not taken yet.
+async fn carry(
+    order: Order,
+    mut debt: Option<&mut Debt>,
+    hurry: &Hurry,
+) -> Result<(Option<Lease>, Kept), Trouble> {
     let Order {
         group,
         pool,
         aim,
         elsewhere,
+        events_end,
         mut request,
         need,
         read_timeout,
@@ -181,7 +240,7 @@ async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease
     } = order;
     pass_hints(&mut request, &events);
     let is_write = debt.is_some();
-    let answered = answer(
+    let answered = ask::answer(
         &pool,
         (aim, elsewhere),
         request,
@@ -208,13 +267,22 @@ async fn carry(order: Order, mut debt: Option<&mut Debt>) -> Result<Option<Lease
             .await
             .map_err(|error| Trouble::Lost(crate::error::chain(&error)))?;
         return match tunnel::run(&group, upgraded, closing, from_client, &events).await {
-            Ok(()) => Ok(None),
+            Ok(kept) => Ok((None, kept)),
             Err(why) => Err(Trouble::Lost(why)),
         };
     }
     drop(upgrade);
-    relay(answer, &events, is_write, read_timeout).await?;
-    Ok(Some(lease))
+    let kept = match is_write {
+        true => {
+            let fenced = Closing::AtFence.due(&group);
+            tell::hear_out(answer, &events, hurry, events_end, fenced).await?
+        }
+        false => {
+            relay(answer, &events, read_timeout).await?;
+            Kept::default()
+        }
+    };
+    Ok((Some(lease), kept))
 }
 
 /// Passes on what an HTTP/1 server says before its answer. hyper tells nothing of it over HTTP/2.
@@ -231,108 +299,20 @@ fn pass_hints(request: &mut Request<UpBody>, events: &mpsc::Sender<Event>) {
     });
 }
 
-/// Sends the request and waits for the head of its answer.
-async fn answer(
-    pool: &Pool,
-    (mut aim, mut elsewhere): (Aim, Option<Aim>),
-    mut request: Request<UpBody>,
-    need: Need,
-    read_timeout: Duration,
-    mut debt: Option<&mut Debt>,
-) -> Result<(Lease, Response<Incoming>), Trouble> {
-    let is_write = debt.is_some();
-    let mut reuse = match is_write {
-        true => Reuse::Fresh,
-        false => Reuse::Any,
-    };
-    let mut why = String::new();
-    for _ in 0..TRIES {
-        let wish = Wish {
-            need,
-            reuse,
-            writes: is_write,
-        };
-        let mut lease = match pool.lease(&aim, wish).await {
-            Ok(lease) => lease,
-            Err(error) => {
-                why = format!("cannot connect to region {}: {error}", aim.origin.region);
-                reuse = Reuse::Never;
-                if let Some(other) = elsewhere.take() {
-                    (aim, reuse) = (other, Reuse::Any);
-                }
-                continue;
-            }
-        };
-        let again = again(&request, &lease, is_write);
-        if let Some(debt) = debt.as_deref_mut() {
-            if !debt.is_valid() {
-                return Err(Trouble::Unsent("its permit ran out".to_owned()));
-            }
-            debt.send_to(&aim.origin.region);
-        }
-        let sent = match is_write {
-            // Bounded by the write's deadline instead.
-            true if need != Need::Upgrade => Ok(lease.send(request).await),
-            true | false => timeout(read_timeout, lease.send(request)).await,
-        };
-        match sent {
-            Ok(Ok(answer)) => return Ok((lease, answer)),
-            Ok(Err(Unanswered::Unsent(back, reason))) => {
-                if let Some(debt) = debt.as_deref_mut() {
-                    debt.unsent();
-                }
-                (request, why) = (*back, reason);
-            }
-            Ok(Err(Unanswered::Lost(reason))) => match again {
-                Some(copy) => (request, why) = (copy, reason),
-                None => return Err(Trouble::Lost(reason)),
-            },
-            Err(_) => return Err(Trouble::Lost("no answer in time".to_owned())),
-        }
-        reuse = Reuse::Never;
-    }
-    Err(Trouble::Unsent(why))
-}
-
-/// A read without a body may be sent again when a connection that had rested turns out to be dead.
-fn again(request: &Request<UpBody>, lease: &Lease, is_write: bool) -> Option<Request<UpBody>> {
-    use hyper::body::Body;
-    let whole = request.body().is_whole() && request.body().is_end_stream();
-    if is_write || !lease.is_reused() || !whole {
-        return None;
-    }
-    let mut copy = Request::new(UpBody::default());
-    request.method().clone_into(copy.method_mut());
-    request.uri().clone_into(copy.uri_mut());
-    *copy.version_mut() = request.version();
-    request.headers().clone_into(copy.headers_mut());
-    request.extensions().clone_into(copy.extensions_mut());
-    Some(copy)
-}
-
-/// Passes the answer on. A write's is read to its end also when nobody wants it.
+/// Passes the answer to a read on.
 async fn relay(
     answer: Response<Incoming>,
     events: &mpsc::Sender<Event>,
-    is_write: bool,
     read_timeout: Duration,
 ) -> Result<(), Trouble> {
     use hyper::body::Body;
     let (head, mut body) = answer.into_parts();
-    let tell = async |event| match events.send(event).await {
-        Ok(()) => Ok(()),
-        Err(_) if is_write => Ok(()),
-        Err(_) => Err(Trouble::Left),
-    };
+    let tell = async |event| events.send(event).await.map_err(|_| Trouble::Left);
     tell(Event::Head(Box::new(head), body.is_end_stream())).await?;
     loop {
-        // A write is bounded by its deadline instead.
-        let frame = match is_write {
-            true => next_frame(&mut body).await,
-            false => timeout(read_timeout, next_frame(&mut body))
-                .await
-                .map_err(|_| Trouble::Lost("no more of the answer in time".to_owned()))?,
-        };
+        let frame = timeout(read_timeout, next_frame(&mut body))
+            .await
+            .map_err(|_| Trouble::Lost("no more of the answer in time".to_owned()))?;
         let frame = match frame {
             None => return Ok(()),
             Some(Ok(frame)) => frame,
@@ -347,4 +327,10 @@ async fn relay(
             }
         }
     }
+}
+
+/// Whether an answer is a stream of events.
+pub(super) fn is_events(headers: &HeaderMap) -> bool {
+    let kind = headers.get(http::header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }

@@ -10,6 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::classify::overrides::is_alias;
+
 /// Tells the server behind under which epoch a request was admitted.
 pub(super) const EPOCH: HeaderName = HeaderName::from_static("writefence-epoch");
 
@@ -79,11 +81,36 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, epoch: &str, id: &str, from: 
     // We have answered it already.
     headers.remove(header::EXPECT);
     headers.remove(OUTCOME);
+    strip_aliases(headers);
     set(headers, EPOCH, epoch);
     set(headers, REQUEST_ID, id);
     forwarded(headers, from);
     join_cookies(headers);
     headers.append(header::VIA, HeaderValue::from_static("1.1 writefence"));
+}
+
+/// Takes out what a server behind CGI's rules could not tell from what we say: it sees no difference
+/// between an underscore and a hyphen.
+fn strip_aliases(headers: &mut HeaderMap) {
+    let ours = [
+        EPOCH,
+        OUTCOME,
+        REQUEST_ID,
+        FORWARDED_FOR,
+        FORWARDED_PROTO,
+        FORWARDED_HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+    ];
+    let aliases: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().contains('_'))
+        .filter(|name| ours.iter().any(|one| is_alias(name.as_str(), one.as_str())))
+        .cloned()
+        .collect();
+    for name in aliases {
+        headers.remove(name);
+    }
 }
 
 /// Asks for the connection to become a WebSocket, which is again a matter of this hop.
@@ -100,6 +127,10 @@ pub(super) fn upgraded(headers: &mut HeaderMap) {
 
 /// Makes an answer's headers ready for the client.
 pub(super) fn to_downstream(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // It was read by its chunks, whatever else it says of its length (RFC 9112 6.3).
+        headers.remove(header::CONTENT_LENGTH);
+    }
     strip_hop(headers);
     headers.remove(OUTCOME);
     headers.append(header::VIA, HeaderValue::from_static("1.1 writefence"));
@@ -117,7 +148,7 @@ pub(super) fn trailers(trailers: &mut HeaderMap) {
     strip_hop(trailers);
     let forbidden: Vec<HeaderName> = trailers
         .keys()
-        .filter(|name| is_of_the_head(name.as_str()))
+        .filter(|name| is_of_the_head(&name.as_str().replace('_', "-")))
         .cloned()
         .collect();
     for name in forbidden {
@@ -296,6 +327,10 @@ mod tests {
             ("forwarded", "for=10.0.0.1"),
             ("expect", "100-continue"),
             ("te", "trailers"),
+            ("writefence_epoch", "main:997"),
+            ("x_forwarded_for", "10.0.0.1"),
+            ("content_length", "9"),
+            ("x_own", "1"),
         ]);
         to_upstream(&mut headers, "main:7", "id1", from(false));
         let all = |name: &str| -> Vec<_> {
@@ -310,6 +345,9 @@ mod tests {
         assert_eq!(all("forwarded"), [own]);
         assert_eq!(all("expect"), [""; 0]);
         assert_eq!(all("te"), ["trailers"]);
+        let aliases = headers.keys().filter(|name| name.as_str().contains('_'));
+        let aliases: Vec<_> = aliases.map(HeaderName::as_str).collect();
+        assert_eq!(aliases, ["x_own"]);
         assert_eq!(all("x-request-id"), ["id1"]);
     }
 
@@ -335,6 +373,7 @@ mod tests {
             ("x-http-method-override", "DELETE"),
             ("x-http-method", "DELETE"),
             ("x-method-override", "DELETE"),
+            ("x_http_method_override", "DELETE"),
             ("x-forwarded-for", "10.0.0.1"),
             ("writefence-epoch", "main:999"),
             ("connection", "x-mine"),
@@ -347,6 +386,16 @@ mod tests {
         let mut left: Vec<_> = behind.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-digest", "grpc-status", "x-checksum"]);
+    }
+
+    #[test]
+    fn an_answer_in_chunks_has_no_other_length() {
+        let mut headers = of(&[("content-length", "2"), ("transfer-encoding", "chunked")]);
+        to_downstream(&mut headers);
+        assert!(!headers.contains_key("content-length"));
+        let mut headers = of(&[("content-length", "2")]);
+        to_downstream(&mut headers);
+        assert_eq!(headers["content-length"], "2");
     }
 
     #[test]

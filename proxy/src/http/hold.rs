@@ -19,6 +19,7 @@ use super::refuse::Why;
 use super::request::{Peer, Tally};
 use super::server::Downstream;
 use crate::gate::{Answer, End, Lane, Look, Parked, Permit, Phase, Refusal, Turn};
+use crate::shutdown::Shutdown;
 
 /// For a request that comes while held ones leave, when the fence's plan is gone already.
 const BEHIND: Duration = Duration::from_secs(20);
@@ -60,7 +61,7 @@ pub(super) async fn admit(
             Refusal::Expired { .. } => Why::HeldTooLong,
         })
     })?;
-    wait(parked, down).await
+    wait(parked, down, peer.stop.clone()).await
 }
 
 /// What is known of the request that asks.
@@ -74,12 +75,20 @@ pub(super) struct Ask {
     pub(super) patience: Option<Duration>,
 }
 
-async fn wait(mut parked: Parked, down: &mut Downstream) -> Result<Permit, NotAdmitted> {
+async fn wait(
+    mut parked: Parked,
+    down: &mut Downstream,
+    mut stop: Shutdown,
+) -> Result<Permit, NotAdmitted> {
     loop {
-        // Both arms may be dropped: a turn not taken stays due, and leaving is looked at again.
+        // Every arm may be dropped: a turn not taken stays due, and the others only look.
         let turn = tokio::select! {
             turn = parked.turn() => Some(turn),
             () = down.until_left() => None,
+            () = stop.stopping() => {
+                parked.finish(End::Refused);
+                return Err(NotAdmitted::Refused(Why::Stopping));
+            }
         };
         match turn {
             Some(Turn::Ask) if !down.is_gone() => match parked.ask() {

@@ -165,6 +165,7 @@ async fn http1(front: Arc<Front>, mut socket: Socket, client: SocketAddr, mut st
         client,
         tls: socket.is_tls(),
         tally: Arc::default(),
+        stop: stop.clone(),
     };
     loop {
         let wait = timeout(front.listener.idle_timeout, socket.wait());
@@ -176,14 +177,14 @@ async fn http1(front: Arc<Front>, mut socket: Socket, client: SocketAddr, mut st
         if !matches!(came, Ok(true)) {
             return;
         }
-        match Box::pin(one(&front, socket, &peer, &stop)).await {
+        match Box::pin(one(&front, socket, &peer)).await {
             Some(again) => socket = again,
             None => return,
         }
     }
 }
 
-async fn one(front: &Arc<Front>, socket: Socket, peer: &Peer, stop: &Shutdown) -> Option<Socket> {
+async fn one(front: &Arc<Front>, socket: Socket, peer: &Peer) -> Option<Socket> {
     let mut down = match Downstream::read(socket, front.pace()).await {
         Ok(down) => down,
         Err((down, why)) => {
@@ -191,7 +192,7 @@ async fn one(front: &Arc<Front>, socket: Socket, peer: &Peer, stop: &Shutdown) -
             return None;
         }
     };
-    if stop.is_stopping() {
+    if peer.stop.is_stopping() {
         down.close_after();
     }
     request::serve(front, down, peer).await
@@ -229,6 +230,7 @@ async fn http2(
         client,
         tls: socket.is_tls(),
         tally: Arc::default(),
+        stop: stop.clone(),
     };
     let greeted = H2Connection::greet(socket, limit(streams), limit(head));
     let Ok(Some(mut connection)) = timeout(front.listener.header_timeout, greeted).await else {

@@ -128,6 +128,8 @@ impl Shelf {
 #[derive(Default)]
 struct Shelves {
     kept: BTreeMap<Key, Shelf>,
+    /// Nothing is kept of epochs before this one.
+    floor: Option<Epoch>,
     /// Nothing is kept any more.
     closed: bool,
 }
@@ -250,6 +252,7 @@ impl Pool {
     pub(super) fn retire(&self, before: Epoch) {
         let retired: Vec<Shelf> = {
             let mut shelves = self.lock();
+            shelves.floor = shelves.floor.max(Some(before));
             let kept = shelves.kept.split_off(&(before, String::new()));
             let retired = std::mem::replace(&mut shelves.kept, kept);
             retired.into_values().collect()
@@ -268,12 +271,36 @@ impl Pool {
 
     fn shelf(&self, key: &Key, put: impl FnOnce(&mut Shelf)) {
         let mut shelves = self.lock();
-        if !shelves.closed {
+        // A write that was admitted before a fence may open its connection behind it.
+        if !shelves.closed && Some(key.0) >= shelves.floor {
             put(shelves.kept.entry(key.clone()).or_default());
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelves> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_of_an_epoch_that_is_over_even_if_it_comes_late() {
+        let pool = Pool::new(Tasks::default(), Duration::from_secs(1));
+        let keep = |epoch: u64| {
+            let mut kept = false;
+            pool.shelf(&(Epoch::new(epoch), "a".to_owned()), |_| kept = true);
+            kept
+        };
+        assert!(keep(4));
+        pool.retire(Epoch::new(5));
+        assert!(!keep(4), "a write admitted before the fence opened it");
+        assert!(keep(5));
+        pool.retire(Epoch::new(3));
+        assert!(!keep(4), "looks may come out of order");
+        pool.close();
+        assert!(!keep(6));
     }
 }

@@ -38,6 +38,8 @@ pub(super) enum Why {
     ShareFull,
     /// The server behind cannot be reached.
     Unreachable,
+    /// The daemon stops, and takes nothing with it that it holds.
+    Stopping,
 }
 
 impl Why {
@@ -49,15 +51,17 @@ impl Why {
             Self::RoomFull => "waiting-room-full",
             Self::ShareFull => "connection-share-full",
             Self::Unreachable => "upstream-unreachable",
+            Self::Stopping => "stopping",
         }
     }
 
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Fenced,
         Self::HeldTooLong,
         Self::RoomFull,
         Self::ShareFull,
         Self::Unreachable,
+        Self::Stopping,
     ];
 
     const fn title(self) -> &'static str {
@@ -74,6 +78,9 @@ impl Why {
                  not executed."
             }
             Self::Unreachable => "The server cannot be reached. This request was not executed.",
+            Self::Stopping => {
+                "Writes are paused and this proxy is stopping. This request was not executed."
+            }
         }
     }
 }
@@ -81,10 +88,37 @@ impl Why {
 /// How the client wants to be spoken to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tongue {
-    grpc: bool,
+    grpc: Option<Grpc>,
     html: bool,
     /// Allowed to read the answer from a script of this origin.
     origin: Option<HeaderValue>,
+}
+
+/// Which gRPC: that of browsers goes over any HTTP, and ends in the body where the other has trailers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grpc {
+    Real,
+    Web,
+    WebText,
+}
+
+impl Grpc {
+    fn of(content_type: &str) -> Option<Self> {
+        match content_type.split(['+', ';']).next()?.trim() {
+            "application/grpc" => Some(Self::Real),
+            "application/grpc-web" => Some(Self::Web),
+            "application/grpc-web-text" => Some(Self::WebText),
+            _ => None,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Real => "application/grpc",
+            Self::Web => "application/grpc-web",
+            Self::WebText => "application/grpc-web-text",
+        }
+    }
 }
 
 impl Tongue {
@@ -94,7 +128,7 @@ impl Tongue {
             value.unwrap_or_default().to_ascii_lowercase()
         };
         Self {
-            grpc: text(header::CONTENT_TYPE).starts_with("application/grpc"),
+            grpc: Grpc::of(&text(header::CONTENT_TYPE)),
             html: prefers_html(&text(header::ACCEPT)),
             origin: headers
                 .get(header::ORIGIN)
@@ -103,9 +137,9 @@ impl Tongue {
         }
     }
 
-    /// Whether the client speaks gRPC.
-    pub(super) const fn is_grpc(&self) -> bool {
-        self.grpc
+    /// Whether the client speaks gRPC, which needs HTTP/2.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.grpc == Some(Grpc::Real)
     }
 }
 
@@ -145,7 +179,7 @@ pub(super) fn not_executed(why: Why, epoch: Epoch, retry_after: u64, tongue: &To
     });
     let mut reply = say(503, why.title(), &problem, tongue);
     let seconds = HeaderValue::from(retry_after);
-    match tongue.grpc {
+    match tongue.grpc.is_some() {
         true => {
             let pause = HeaderValue::from(retry_after * 1000);
             let name = HeaderName::from_static("grpc-retry-pushback-ms");
@@ -170,13 +204,62 @@ pub(super) fn unknown(request: &str, epoch: Epoch, tongue: &Tongue) -> Reply {
         "epoch": epoch.value(),
         "request": request,
     });
-    let mut reply = say(504, title, &problem, tongue);
-    if tongue.grpc {
-        reply = grpc(UNKNOWN, title);
+    let reply = say(504, title, &problem, tongue);
+    as_unknown(reply, tongue)
+}
+
+fn as_unknown(mut reply: Reply, tongue: &Tongue) -> Reply {
+    if tongue.grpc.is_some() {
+        let status = HeaderValue::from_static(UNKNOWN);
+        let name = HeaderName::from_static("grpc-status");
+        reply.head.headers.insert(name, status);
     }
     let value = HeaderValue::from_static("unknown");
     reply.head.headers.insert(OUTCOME, value);
     reply
+}
+
+/// What a body that did not come in time leaves behind.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Late<'a> {
+    /// Nothing of it was sent.
+    Unsent,
+    /// A part of a read was.
+    Read,
+    /// A part of a write was, under this id.
+    Write(&'a str),
+}
+
+/// The body of a request did not come in time.
+pub(super) fn too_slow(late: Late<'_>, tongue: &Tongue) -> Reply {
+    let (title, executed, request) = match late {
+        Late::Unsent => (
+            "The body did not come in time. This request was not executed.",
+            Some(false),
+            None,
+        ),
+        Late::Read => ("The body did not come in time.", None, None),
+        Late::Write(request) => (
+            "The body did not come in time, and the server had a part of it. Look before you send \
+             it again.",
+            None,
+            Some(request),
+        ),
+    };
+    let mut problem = json!({
+        "type": "urn:writefence:body-too-slow",
+        "title": title,
+        "status": 408,
+        "executed": executed,
+    });
+    if let Some(request) = request {
+        problem["request"] = request.into();
+    }
+    let reply = say(408, title, &problem, tongue);
+    match late {
+        Late::Write(_) => as_unknown(reply, tongue),
+        Late::Unsent | Late::Read => reply,
+    }
 }
 
 /// A read that did not get an answer.
@@ -212,14 +295,13 @@ pub(super) fn healthy() -> Reply {
 }
 
 fn say(status: u16, title: &str, problem: &serde_json::Value, tongue: &Tongue) -> Reply {
-    if tongue.grpc {
-        return grpc(UNAVAILABLE, title);
-    }
     let mut reply = Reply {
         head: head(status),
         body: Bytes::new(),
     };
-    if tongue.html {
+    if let Some(kind) = tongue.grpc {
+        reply = grpc(kind, UNAVAILABLE, title);
+    } else if tongue.html {
         reply.body = page(title).into();
         content(&mut reply, "text/html; charset=utf-8");
     } else {
@@ -233,7 +315,8 @@ fn say(status: u16, title: &str, problem: &serde_json::Value, tongue: &Tongue) -
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         let yes = HeaderValue::from_static("true");
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
-        let seen = HeaderValue::from_static("Retry-After, Writefence-Outcome");
+        let seen = "Retry-After, Writefence-Outcome, grpc-status, grpc-message";
+        let seen = HeaderValue::from_static(seen);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, seen);
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     }
@@ -241,14 +324,13 @@ fn say(status: u16, title: &str, problem: &serde_json::Value, tongue: &Tongue) -
 }
 
 /// The status is in the only frame, so it needs no trailers.
-fn grpc(status: &'static str, title: &str) -> Reply {
+fn grpc(kind: Grpc, status: &'static str, title: &str) -> Reply {
     let mut reply = Reply {
         head: head(200),
         body: Bytes::new(),
     };
     let headers = &mut reply.head.headers;
-    let kind = HeaderValue::from_static("application/grpc");
-    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind.name()));
     let status = HeaderValue::from_static(status);
     headers.insert(HeaderName::from_static("grpc-status"), status);
     if let Ok(message) = HeaderValue::from_str(title) {
@@ -329,6 +411,22 @@ mod tests {
         assert_eq!(reply.head.headers["grpc-status"], "2");
         assert_eq!(reply.head.headers["writefence-outcome"], "unknown");
         assert!(!reply.head.headers.contains_key("grpc-retry-pushback-ms"));
+    }
+
+    #[test]
+    fn browsers_with_grpc_read_a_refusal_across_origins() {
+        let client = tongue(&[
+            ("content-type", "application/grpc-web+proto"),
+            ("origin", "https://a.example"),
+        ]);
+        assert!(!client.is_grpc(), "it goes over any HTTP");
+        let reply = not_executed(Why::Fenced, Epoch::new(1), 2, &client);
+        let headers = &reply.head.headers;
+        assert_eq!(headers["content-type"], "application/grpc-web");
+        assert_eq!(headers["grpc-status"], "14");
+        assert_eq!(headers["access-control-allow-origin"], "https://a.example");
+        let seen = headers["access-control-expose-headers"].to_str().unwrap();
+        assert!(seen.contains("grpc-status"), "{seen}");
     }
 
     #[test]

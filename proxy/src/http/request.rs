@@ -1,9 +1,10 @@
 //! One request from its head to the end of its answer.
 //!
-//! Judged, admitted if it may write, sent in a task of its own, and its answer passed on. A body of
-//! up to 64 KiB is read before the request is admitted, so that a slow client holds up no drain and
-//! one that leaves has sent nothing; what is longer is streamed.
+//! Judged, admitted if it may write, sent in a task of its own, and its answer passed on. What is
+//! read of a body before that is in `ahead`; the rest is streamed.
 
+mod admit;
+mod ahead;
 mod order;
 mod relay;
 mod reply;
@@ -14,31 +15,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap};
+use http::header;
 use http::{StatusCode, Uri, uri};
 use tokio::time::Instant;
 use writefence_config::{Cors, Streams};
 
 use super::Front;
 use super::classify::{self, Judged, Manner, Verdict};
-use super::debt::Debt;
 use super::exchange::{self, Order};
 use super::figures::Fate;
 use super::headers;
-use super::hold::{self, Ask, NotAdmitted};
 use super::pool::Aim;
 use super::refuse::{self, Tongue, Why};
-use super::server::{Downstream, Gone, Input};
+use super::server::{Downstream, Gone};
 use super::socket::Socket;
 use super::tunnel::Closing;
-use crate::gate::{Lane, Permit, Phase};
-use crate::requests::{RequestGuard, RequestState};
-
-/// A body up to this size is read before its request is admitted.
-const AHEAD: usize = 64 << 10;
-
-/// The longest Idempotency-Key that is noted.
-const KEY_BYTES: usize = 256;
+use crate::gate::{Lane, Phase};
+use crate::requests::RequestState;
+use crate::shutdown::Shutdown;
+use admit::Barred;
+use ahead::Early;
 
 /// Who is at the other end.
 #[derive(Clone, Debug)]
@@ -46,6 +42,8 @@ pub(super) struct Peer {
     pub(super) client: SocketAddr,
     pub(super) tls: bool,
     pub(super) tally: Arc<Tally>,
+    /// Hears that the daemon stops.
+    pub(super) stop: Shutdown,
 }
 
 /// What the requests of one connection have in common.
@@ -79,6 +77,10 @@ struct Serving<'a> {
     /// What has been read of the body.
     ahead: VecDeque<Bytes>,
     ahead_bytes: usize,
+    /// The rest of the body is not waited for.
+    is_stream: bool,
+    /// The client went on too slowly when a part of its body was sent already.
+    is_late: bool,
 }
 
 /// Serves a request; returns the connection if it can take another.
@@ -94,6 +96,8 @@ pub(super) async fn serve(front: &Arc<Front>, down: Downstream, peer: &Peer) -> 
         down,
         ahead: VecDeque::new(),
         ahead_bytes: 0,
+        is_stream: false,
+        is_late: false,
     };
     match serving.run().await {
         Ok(true) => serving.down.finish().await,
@@ -125,12 +129,17 @@ impl Serving<'_> {
                 .bad(StatusCode::BAD_REQUEST, "its target is no path")
                 .await;
         };
-        let judged = self.judge(&target).await?;
-        let manner = self.front.rules.manner(&judged);
         let upgrade = self.is_websocket(&target);
-        if self.tongue.is_grpc() {
-            self.down.be_patient();
+        if upgrade && !self.down.body_done() {
+            // What is body to the one and frames to the other would be a request to a third.
+            let why = "a WebSocket begins without a body";
+            return self.bad(StatusCode::BAD_REQUEST, why).await;
         }
+        let judged = match self.judge(&target).await {
+            Ok(judged) => judged,
+            Err(early) => return self.give_up(early).await,
+        };
+        let manner = self.front.rules.manner(&judged);
         let write = judged.verdict != Verdict::Read
             || (manner.sse == Streams::Fence && self.asks_for_events())
             || self.reads_wait();
@@ -147,14 +156,18 @@ impl Serving<'_> {
         asks && path.is_some_and(|path| head.uri.path() == path)
     }
 
-    async fn judge(&mut self, target: &Uri) -> Result<Judged, Gone> {
+    async fn judge(&mut self, target: &Uri) -> Result<Judged, Early> {
         let asked = self.front.rules.judge(&self.shown(target));
         let Verdict::NeedsBody(most) = asked.verdict else {
             return Ok(asked);
         };
         self.go_on_if_open().await?;
-        self.gather(most.saturating_add(1)).await?;
-        let body: Vec<u8> = self.ahead.iter().flatten().copied().collect();
+        let most = most.saturating_add(1);
+        match self.down.awaits_continue() {
+            true => self.gather_unasked(most).await?,
+            false => self.gather(most).await?,
+        }
+        let body = self.read_ahead();
         // A part of a body is none: what is longer than looked at is a write.
         let judged = match self.down.body_done() {
             true => self
@@ -196,40 +209,12 @@ impl Serving<'_> {
         fenced && gate.plan().is_some_and(|plan| plan.all)
     }
 
-    /// Reads of the body until so many bytes are there or all has come.
-    async fn gather(&mut self, most: usize) -> Result<(), Gone> {
-        while !self.down.body_done() && self.ahead_bytes < most {
-            match self.down.input(true).await {
-                Input::Data(data) => {
-                    self.ahead_bytes += data.len();
-                    self.ahead.push_back(data);
-                }
-                Input::End | Input::Left => return Ok(()),
-                Input::Broken => {
-                    self.peer.tally.leave();
-                    self.front.figures.count(Fate::Abandoned);
-                    return Err(Gone);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells a client that waits for it to send its body, unless the fence has something to say
-    /// first. Then it is told by what it is answered, or when its turn comes.
-    async fn go_on_if_open(&mut self) -> Result<(), Gone> {
-        let open = self.front.group.gate.look(Lane::Http).phase == Phase::Open;
-        if open && self.down.awaits_continue() {
-            self.down.go_on().await?;
-        }
-        Ok(())
-    }
-
     async fn read(&mut self, target: &Uri, manner: Manner, upgrade: bool) -> Result<bool, Gone> {
         let Some(aim) = self.front.aim() else {
             return self.refuse(Why::Unreachable).await;
         };
         self.front.figures.count(Fate::Read);
+        self.be_patient();
         if self.down.awaits_continue() {
             self.down.go_on().await?;
         }
@@ -248,7 +233,9 @@ impl Serving<'_> {
     async fn write(&mut self, target: &Uri, manner: Manner, upgrade: bool) -> Result<bool, Gone> {
         if !upgrade && self.front.group.gate.look(Lane::Http).phase == Phase::Open {
             self.go_on_if_open().await?;
-            self.gather(AHEAD).await?;
+            if let Err(early) = self.gather_ahead().await {
+                return self.give_up(early).await;
+            }
         }
         let what = format!("{} {}", self.down.head().method, target.path());
         let entry =
@@ -256,27 +243,19 @@ impl Serving<'_> {
                 .group
                 .requests
                 .enter(&self.id, what, self.peer.client, RequestState::Held);
-        let permit = match self.admit(manner).await {
+        let permit = match self.pass_gate(manner, upgrade, &entry).await {
             Ok(permit) => permit,
-            Err(NotAdmitted::Refused(why)) => {
+            Err(barred) => {
                 drop(entry);
-                return self.refuse(why).await;
-            }
-            Err(NotAdmitted::Left) => {
-                self.peer.tally.leave();
-                self.front.figures.count(Fate::Abandoned);
-                return Err(Gone);
+                return match barred {
+                    Barred::Refused(why) => self.refuse(why).await,
+                    Barred::Early(early) => self.give_up(early).await,
+                };
             }
         };
         let deadline = Instant::now() + manner.write_deadline;
         let debt = self.owe(permit, entry);
-        // What was held has read nothing yet. A client that leaves here has sent nothing on.
-        if self.down.awaits_continue() {
-            self.down.go_on().await?;
-        }
-        if !upgrade {
-            self.gather(AHEAD).await?;
-        }
+        self.be_patient();
         let Some(aim) = self.front.aim() else {
             drop(debt);
             return self.refuse(Why::Unreachable).await;
@@ -288,29 +267,25 @@ impl Serving<'_> {
         };
         self.front.figures.count(Fate::Write);
         let (order, wires) = self.order(target, aim, Closing::AtFence, upgrade)?;
+        let fenced_events = manner.sse == Streams::Fence && self.asks_for_events();
+        let order = Order {
+            events_end: fenced_events,
+            ..order
+        };
         let request = debt.request().share();
         let deadline = (!upgrade).then_some(deadline);
         self.front
             .tasks
             .spawn(exchange::write(order, debt, deadline));
-        self.relay(wires, Some(request), None).await
+        let ends = (!upgrade && fenced_events).then_some(Closing::AtFence);
+        self.relay(wires, Some(request), ends).await
     }
 
-    async fn admit(&mut self, manner: Manner) -> Result<Permit, NotAdmitted> {
-        let headers = &self.down.head().headers;
-        let ask = Ask {
-            bytes: self.ahead_bytes + weight(headers),
-            answer: manner.answer,
-            patience: hold::patience(headers),
-        };
-        hold::admit(self.front, &mut self.down, self.peer, ask).await
-    }
-
-    fn owe(&self, permit: Permit, entry: RequestGuard) -> Debt {
-        let key = self.down.head().headers.get("idempotency-key");
-        let key = key.and_then(|key| key.to_str().ok());
-        let key = key.filter(|key| key.len() <= KEY_BYTES).map(str::to_owned);
-        Debt::new(Arc::clone(&self.front.group), permit, entry, key)
+    /// Pauses in a gRPC stream are no fault of its client's.
+    fn be_patient(&mut self) {
+        if self.tongue.is_grpc() && self.down.is_http2() {
+            self.down.be_patient();
+        }
     }
 }
 
@@ -329,11 +304,4 @@ fn origin_form(target: &str) -> Option<Uri> {
         Some(path) => Uri::builder().path_and_query(path.clone()).build().ok(),
         None => Some(Uri::from_static("/")),
     }
-}
-
-/// Bytes that headers take here.
-fn weight(headers: &HeaderMap) -> usize {
-    let each = headers.iter();
-    each.map(|(name, value)| name.as_str().len() + value.len() + 64)
-        .sum()
 }

@@ -1,10 +1,11 @@
 //! One request as it comes from a client: its head, its body, its answer.
 //!
-//! HTTP/1 runs on pingora's session and HTTP/2 on the crate `h2`; this folder alone names either,
-//! beside `socket`, which is what they run on. The rest of this front sees `Downstream` and does not
+//! HTTP/1 runs on pingora's session (`http1`) and HTTP/2 on the crate `h2` (`http2`), which nobody
+//! else names, beside `socket`, which is what they run on. The rest of this front sees `Downstream` and does not
 //! know which HTTP version the client speaks. Reading may be dropped at any point; writing may be
 //! dropped only by giving up the request.
 
+mod http1;
 mod http2;
 
 use std::future::pending;
@@ -13,19 +14,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, StatusCode, Version, header, request, response};
-use pingora::ErrorType;
-use pingora::http::ResponseHeader;
-use pingora::protocols::http::ServerSession;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::socket::Socket;
-use super::strict;
+use http1::H1Request;
 
 pub(super) use http2::{H2Connection, H2Stream};
-
-/// How often a connection is looked at for a client that has left. No call into the system, so it
-/// may be often; a held request is looked at once more before it runs.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The client is gone, or does not read or write in time.
 #[derive(Debug)]
@@ -53,6 +47,8 @@ pub(super) enum Input {
     End,
     /// The client has left, or sends what is no body.
     Broken,
+    /// The next piece of the body did not come in time.
+    Slow,
     /// The client has closed its side behind a complete request.
     Left,
 }
@@ -75,12 +71,14 @@ pub(super) struct Downstream {
     trailers: Option<HeaderMap>,
     left: bool,
     answered: bool,
+    /// The client was told to send its body.
+    continued: bool,
     /// Pauses between pieces are no fault of the client: an upgraded connection, a gRPC stream.
     patient: bool,
 }
 
 enum Leg {
-    Http1(Box<ServerSession>),
+    Http1(H1Request),
     Http2(Box<H2Stream>),
 }
 
@@ -93,38 +91,23 @@ impl Downstream {
             trailers: None,
             left: false,
             answered: false,
+            continued: false,
             patient: false,
         }
     }
 
     /// Reads the head of an HTTP/1 request.
     pub(super) async fn read(socket: Socket, pace: Pace) -> Result<Self, (Box<Self>, NoRequest)> {
-        socket.begin_head(pace.head_bytes);
-        let mut session = Box::new(ServerSession::new_http1(Box::new(socket)));
-        session.set_keepalive(Some(0));
-        session.set_pipelining_enabled(true);
-        let read = timeout(pace.head_time, session.read_request()).await;
-        let cut = socket_of(&session).is_some_and(Socket::end_head);
-        let wrong = match read {
-            Err(_) => Some(NoRequest::TooSlow),
-            Ok(Ok(false)) => Some(NoRequest::Closed),
-            Ok(Err(_)) if cut => Some(NoRequest::TooLarge),
-            Ok(Err(error)) if *error.etype() == ErrorType::ConnectionClosed => {
-                Some(NoRequest::Closed)
-            }
-            Ok(Err(_)) => Some(NoRequest::Malformed("its head is malformed")),
-            Ok(Ok(true)) => check_head(&session, pace.head_bytes),
-        };
-        if let Some(wrong) = wrong {
-            return Err((Box::new(Self::new(Leg::Http1(session), pace)), wrong));
-        }
-        // From here on the waits are ours.
-        session.set_read_timeout(None);
-        let body_done = session.is_body_done();
-        Ok(Self {
+        let (mut request, wrong) = H1Request::read(socket, pace).await;
+        let body_done = wrong.is_none() && request.is_body_done();
+        let this = Self {
             body_done,
-            ..Self::new(Leg::Http1(session), pace)
-        })
+            ..Self::new(Leg::Http1(request), pace)
+        };
+        match wrong {
+            None => Ok(this),
+            Some(wrong) => Err((Box::new(this), wrong)),
+        }
     }
 
     /// Takes a request of an HTTP/2 connection.
@@ -148,7 +131,7 @@ impl Downstream {
     /// Method, target, version, headers.
     pub(super) fn head(&self) -> &request::Parts {
         match &self.leg {
-            Leg::Http1(session) => session.req_header(),
+            Leg::Http1(request) => request.head(),
             Leg::Http2(stream) => stream.head(),
         }
     }
@@ -156,14 +139,14 @@ impl Downstream {
     /// Path and query as they came.
     pub(super) fn target(&self) -> &[u8] {
         match &self.leg {
-            Leg::Http1(session) => session.req_header().raw_path(),
+            Leg::Http1(request) => request.target(),
             Leg::Http2(stream) => stream.target(),
         }
     }
 
     pub(super) fn is_upgrade(&self) -> bool {
         match &self.leg {
-            Leg::Http1(session) => session.is_upgrade_req(),
+            Leg::Http1(request) => request.is_upgrade(),
             Leg::Http2(_) => false,
         }
     }
@@ -187,17 +170,32 @@ impl Downstream {
     pub(super) fn awaits_continue(&self) -> bool {
         let expect = self.head().headers.get(header::EXPECT);
         let asks = expect.is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        asks && !self.body_done && !self.answered
+        asks && !self.body_done && !self.answered && !self.continued
     }
 
     /// Gives that word.
     pub(super) async fn go_on(&mut self) -> Result<(), Gone> {
-        if self.head().version == Version::HTTP_11
-            && let Leg::Http1(session) = &mut self.leg
-        {
-            in_time(self.pace.piece_time, session.write_continue_response()).await?;
+        self.continued = true;
+        let is_1_0 = self.head().version == Version::HTTP_10;
+        match &mut self.leg {
+            Leg::Http2(stream) => stream.go_on(),
+            Leg::Http1(_) if is_1_0 => Ok(()),
+            Leg::Http1(request) => request.go_on().await,
         }
-        Ok(())
+    }
+
+    /// Bytes of the body that may lie here unread.
+    pub(super) fn unread(&self) -> usize {
+        match &self.leg {
+            // They stay with the system, or with the client.
+            Leg::Http1(_) => 0,
+            Leg::Http2(stream) => stream.unread(),
+        }
+    }
+
+    /// Whether the client has said how long its body is.
+    pub(super) fn has_length(&self) -> bool {
+        self.head().headers.contains_key(header::CONTENT_LENGTH)
     }
 
     /// The next of the client: a piece of its body if one is `wanted` and not all has come, else
@@ -206,16 +204,17 @@ impl Downstream {
         if wanted && !self.body_done {
             let patience = (!self.patient).then_some(self.pace.piece_time);
             let piece = match patience {
-                None => self.piece().await,
-                Some(most) => timeout(most, self.piece()).await.unwrap_or(Err(Gone)),
+                None => Ok(self.piece().await),
+                Some(most) => timeout(most, self.piece()).await,
             };
             return match piece {
-                Ok(Some(data)) => Input::Data(data),
-                Ok(None) => {
+                Ok(Ok(Some(data))) => Input::Data(data),
+                Ok(Ok(None)) => {
                     self.body_done = true;
                     Input::End
                 }
-                Err(Gone) => Input::Broken,
+                Ok(Err(Gone)) => Input::Broken,
+                Err(_) => Input::Slow,
             };
         }
         if self.left {
@@ -231,8 +230,7 @@ impl Downstream {
 
     async fn piece(&mut self) -> Result<Option<Bytes>, Gone> {
         let stream = match &mut self.leg {
-            // HTTP/1's trailers are read by pingora and thrown away.
-            Leg::Http1(session) => return session.read_request_body().await.map_err(|_| Gone),
+            Leg::Http1(request) => return request.piece().await,
             Leg::Http2(stream) => stream,
         };
         if let Some(data) = stream.piece().await? {
@@ -246,11 +244,7 @@ impl Downstream {
     pub(super) async fn until_left(&mut self) {
         match &mut self.leg {
             Leg::Http2(stream) => stream.until_reset().await,
-            Leg::Http1(session) => {
-                while !is_closed(session) {
-                    sleep(LOOK_EVERY).await;
-                }
-            }
+            Leg::Http1(request) => request.until_left().await,
         }
     }
 
@@ -261,21 +255,17 @@ impl Downstream {
                 let reset = tokio::task::unconstrained(stream.until_reset());
                 reset.now_or_never().is_some()
             }
-            Leg::Http1(session) => is_closed(session),
+            Leg::Http1(request) => request.is_closed(),
         }
     }
 
     /// Says something before the answer, to those who know of such a thing.
     pub(super) async fn hint(&mut self, head: response::Parts) -> Result<(), Gone> {
         let knows = self.head().version != Version::HTTP_10;
-        let piece_time = self.pace.piece_time;
         match &mut self.leg {
             _ if self.answered || !knows => Ok(()),
             Leg::Http2(stream) => stream.hint(head),
-            Leg::Http1(session) => {
-                let head = Box::new(ResponseHeader::from(head));
-                in_time(piece_time, session.write_response_header(head)).await
-            }
+            Leg::Http1(request) => request.say(head).await,
         }
     }
 
@@ -307,10 +297,7 @@ impl Downstream {
         match &mut self.leg {
             // With its end, so that a stream whose body was not read ends in one frame.
             Leg::Http2(stream) => stream.answer(head, end),
-            Leg::Http1(session) => {
-                let head = Box::new(ResponseHeader::from(head));
-                in_time(self.pace.piece_time, session.write_response_header(head)).await
-            }
+            Leg::Http1(request) => request.say(head).await,
         }
     }
 
@@ -328,15 +315,12 @@ impl Downstream {
     }
 
     async fn write(&mut self, data: Bytes, last: bool) -> Result<(), Gone> {
-        let piece_time = self.pace.piece_time;
         match &mut self.leg {
             Leg::Http2(stream) => {
-                let sent = timeout(piece_time, stream.send(data, last)).await;
+                let sent = timeout(self.pace.piece_time, stream.send(data, last)).await;
                 sent.unwrap_or(Err(Gone))
             }
-            Leg::Http1(session) => {
-                in_time(piece_time, session.write_response_body(data, last)).await
-            }
+            Leg::Http1(request) => request.send(data, last).await,
         }
     }
 
@@ -356,7 +340,7 @@ impl Downstream {
             while !self.body_done && left > 0 {
                 match self.input(true).await {
                     Input::Data(data) => left = left.saturating_sub(data.len()),
-                    Input::End | Input::Left | Input::Broken => return,
+                    Input::End | Input::Left | Input::Broken | Input::Slow => return,
                 }
             }
         })
@@ -366,27 +350,20 @@ impl Downstream {
 
     /// No request comes after this one on its connection.
     pub(super) fn close_after(&mut self) {
-        if let Leg::Http1(session) = &mut self.leg {
-            session.set_keepalive(None);
+        if let Leg::Http1(request) = &mut self.leg {
+            request.close_after();
         }
     }
 
     /// Ends the answer. Returns the connection if it can take another request.
     pub(super) async fn finish(self) -> Option<Socket> {
-        let session = match self.leg {
-            Leg::Http1(session) => session,
+        match self.leg {
+            Leg::Http1(request) => request.finish().await,
             Leg::Http2(mut stream) => {
                 stream.finish();
-                return None;
+                None
             }
-        };
-        let finished = timeout(self.pace.piece_time, session.finish()).await;
-        let (stream, rest) = finished.ok()?.ok()??.into_parts();
-        let mut socket: Socket = *stream.into_any().downcast().ok()?;
-        if let Some(rest) = rest {
-            socket.put_ahead(&rest);
         }
-        Some(socket)
     }
 
     /// Breaks the answer off so that the client sees that it is not whole.
@@ -398,38 +375,10 @@ impl Downstream {
 
     /// An answer before there is a request. The connection ends with it.
     pub(super) async fn reject(self, head: response::Parts, body: Bytes) {
-        let Leg::Http1(mut session) = self.leg else {
-            return;
-        };
-        session.set_keepalive(None);
-        let written = async {
-            let head = Box::new(ResponseHeader::from(head));
-            session.write_response_header(head).await?;
-            session.write_response_body(body, true).await
-        };
-        if timeout(self.pace.piece_time, written).await.is_ok() {
-            session.shutdown().await;
+        if let Leg::Http1(request) = self.leg {
+            request.reject(head, body).await;
         }
     }
-}
-
-/// What HTTP/1 leaves to interpretation is looked for in the bytes as they came: a parsed head
-/// does not show it any more.
-fn check_head(session: &ServerSession, most: usize) -> Option<NoRequest> {
-    let raw = session.as_http1()?.get_headers_raw_bytes();
-    if raw.len() > most {
-        return Some(NoRequest::TooLarge);
-    }
-    strict::check(&raw).err().map(NoRequest::Malformed)
-}
-
-fn socket_of(session: &ServerSession) -> Option<&Socket> {
-    let stream = session.stream()?;
-    (**stream).as_any().downcast_ref()
-}
-
-fn is_closed(session: &ServerSession) -> bool {
-    socket_of(session).is_none_or(Socket::is_closed)
 }
 
 /// Whether a body of unknown length follows.
@@ -440,14 +389,4 @@ fn has_body(head: &response::Parts, end: bool) -> bool {
 fn may_have_body(head: &response::Parts) -> bool {
     let none = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
     !head.status.is_informational() && !none.contains(&head.status)
-}
-
-async fn in_time<F>(at_most: Duration, write: F) -> Result<(), Gone>
-where
-    F: Future<Output = pingora::Result<()>>,
-{
-    match timeout(at_most, write).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(Gone),
-    }
 }

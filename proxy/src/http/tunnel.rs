@@ -8,15 +8,15 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::Piece;
-use super::exchange::Event;
+use super::exchange::{Event, Kept};
 use crate::gate::{Lane, Phase, Watch};
 use crate::group::Group;
 
@@ -58,59 +58,201 @@ impl Closing {
     }
 }
 
-/// Runs until both ends are closed.
+/// Runs until the server has closed its side. Gives back what the client has not taken yet.
 pub(super) async fn run(
     group: &Group,
     upgraded: Upgraded,
     closing: Closing,
     mut from_client: mpsc::Receiver<Piece>,
     events: &mpsc::Sender<Event>,
-) -> Result<(), String> {
+) -> Result<Kept, String> {
     let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
-    let mut frames = Frames::default();
+    let mut ends = Ends::default();
     let mut chunk = vec![0; CHUNK];
-    let mut client_open = true;
-    let mut until: Option<Instant> = None;
     let due = closing.due(group);
     tokio::pin!(due);
-    let mut told = false;
     loop {
-        // Every arm may be dropped: reading and receiving lose nothing, and the rest is waiting.
+        ends.take_leave();
+        let next = ends.next();
+        // Every arm may be dropped: reading, receiving and a part of a write lose nothing, a place that
+        // is not taken is free again, and the rest is waiting. None waits inside, so that neither end
+        // can keep the other, or the fence, waiting.
         tokio::select! {
-            got = read.read(&mut chunk) => match got {
-                Ok(0) => return Ok(()),
-                Ok(n) => {
-                    let data = chunk.get(..n).unwrap_or_default();
-                    frames.take(data);
-                    if !told {
-                        let _ = events.send(Event::Data(Bytes::copy_from_slice(data))).await;
-                    }
-                }
+            got = read.read(&mut chunk), if ends.wants_answers() => match got {
+                Ok(0) => return Ok(ends.to_client),
+                Ok(n) => ends.answered(chunk.get(..n).unwrap_or_default()),
                 Err(error) => return Err(error.to_string()),
             },
-            piece = from_client.recv(), if client_open => match piece {
-                Some(Piece::Data(data)) => {
-                    write.write_all(&data).await.map_err(|error| error.to_string())?;
-                }
-                Some(Piece::End(_)) | None => {
-                    // The client is gone; the server finishes and closes.
-                    client_open = false;
-                    let _ = write.shutdown().await;
-                    until = Some(Instant::now() + FAREWELL);
-                }
+            place = events.reserve(), if !ends.to_client.is_empty() => match (place, ends.to_client.pop()) {
+                (Ok(place), Some(event)) => place.send(event),
+                (Ok(_), None) => {}
+                (Err(_), _) => ends.deaf(),
             },
-            () = &mut due, if until.is_none() => {
-                let _ = write.write_all(&masked_restart()).await;
-                until = Some(Instant::now() + FAREWELL);
-                client_open = false;
+            piece = from_client.recv(), if ends.wants_pieces() => match piece {
+                Some(Piece::Data(data)) => ends.asked(data),
+                Some(Piece::End(_)) | None => ends.left(),
+            },
+            n = step(&mut write, &ends.to_server, next), if next != Next::Nothing => {
+                ends.took(next, n.map_err(|error| error.to_string())?);
             }
-            () = over(until) => {
+            () = &mut due, if !ends.is_due => ends.due(),
+            () = over(ends.until) => {
                 return Err("the server did not close the tunnel in time".to_owned());
             }
         }
-        if until.is_some() && !told && frames.at_boundary() {
-            told = true;
-            let _ = events.send(Event::Data(Bytes::from_static(&RESTART))).await;
+    }
+}
+
+/// What is to be done towards the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Write,
+    Flush,
+    Shut,
+    Nothing,
+}
+
+/// Does it; of a write, as much as the server takes. Safe to drop.
+async fn step(
+    to: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+    next: Next,
+) -> std::io::Result<usize> {
+    match next {
+        Next::Write => match to.write(bytes).await? {
+            0 => Err(std::io::ErrorKind::WriteZero.into()),
+            n => Ok(n),
+        },
+        Next::Flush => to.flush().await.map(|()| 0),
+        // It may have closed already, which shows when it is read from.
+        Next::Shut => Ok(to.shutdown().await.map_or(0, |()| 0)),
+        Next::Nothing => Ok(0),
+    }
+}
+
+/// Both directions of a tunnel, and how far their end has come.
+struct Ends {
+    from_server: Frames,
+    from_client: Frames,
+    to_server: Bytes,
+    unflushed: bool,
+    to_client: Kept,
+    /// The client sends no more.
+    client_left: bool,
+    /// The client takes no more.
+    is_deaf: bool,
+    /// It is to be closed from here.
+    is_due: bool,
+    told_server: bool,
+    told_client: bool,
+    is_shut: bool,
+    until: Option<Instant>,
+}
+
+impl Default for Ends {
+    fn default() -> Self {
+        Self {
+            from_server: Frames::default(),
+            from_client: Frames::default(),
+            to_server: Bytes::new(),
+            unflushed: false,
+            to_client: Kept::default(),
+            client_left: false,
+            is_deaf: false,
+            is_due: false,
+            told_server: false,
+            told_client: false,
+            is_shut: false,
+            until: None,
+        }
+    }
+}
+
+impl Ends {
+    /// Says goodbye to each end where a frame is over.
+    fn take_leave(&mut self) {
+        if !self.is_due && !self.client_left {
+            return;
+        }
+        let to_server = self.is_due && !self.client_left && !self.told_server;
+        if to_server && self.to_server.is_empty() && self.from_client.at_boundary() {
+            self.told_server = true;
+            self.to_server = Bytes::copy_from_slice(&masked_restart());
+        }
+        if !self.told_client && !self.is_deaf && self.from_server.at_boundary() {
+            self.told_client = true;
+            self.to_client
+                .push(Event::Data(Bytes::from_static(&RESTART)));
+        }
+    }
+
+    /// While it goes on, answers come as fast as the client takes them; at its end the server's is
+    /// waited for.
+    fn wants_answers(&self) -> bool {
+        self.to_client.is_empty() || self.until.is_some()
+    }
+
+    fn answered(&mut self, data: &[u8]) {
+        self.from_server.take(data);
+        if self.told_client || self.is_deaf {
+            return;
+        }
+        self.to_client
+            .push(Event::Data(Bytes::copy_from_slice(data)));
+        if self.to_client.is_full() {
+            self.deaf();
+        }
+    }
+
+    fn deaf(&mut self) {
+        self.is_deaf = true;
+        self.to_client.clear();
+    }
+
+    /// Once it is due, only to the end of the frame in hand.
+    fn wants_pieces(&self) -> bool {
+        let closed = self.client_left || self.told_server;
+        !closed && self.to_server.is_empty()
+    }
+
+    fn asked(&mut self, mut data: Bytes) {
+        match self.is_due {
+            true => data.truncate(self.from_client.take_one(&data)),
+            false => self.from_client.take(&data),
+        }
+        self.to_server = data;
+    }
+
+    /// The client is gone; the server finishes and closes.
+    fn left(&mut self) {
+        self.client_left = true;
+        self.until.get_or_insert(Instant::now() + FAREWELL);
+    }
+
+    fn due(&mut self) {
+        self.is_due = true;
+        self.until.get_or_insert(Instant::now() + FAREWELL);
+    }
+
+    fn next(&self) -> Next {
+        let leaves = self.client_left && !self.told_server && !self.is_shut;
+        match self.to_server.is_empty() {
+            false => Next::Write,
+            true if self.unflushed => Next::Flush,
+            true if leaves => Next::Shut,
+            true => Next::Nothing,
+        }
+    }
+
+    fn took(&mut self, next: Next, n: usize) {
+        match next {
+            Next::Write => {
+                self.to_server.advance(n);
+                self.unflushed = true;
+            }
+            Next::Flush => self.unflushed = false,
+            Next::Shut => self.is_shut = true,
+            Next::Nothing => {}
         }
     }
 }
@@ -149,22 +291,30 @@ impl Frames {
     }
 
     fn take(&mut self, mut data: &[u8]) {
-        while let Some((&first, rest)) = data.split_first() {
-            if self.left > 0 {
-                let n = usize::try_from(self.left)
-                    .unwrap_or(usize::MAX)
-                    .min(data.len());
-                self.left -= n as u64;
-                data = data.get(n..).unwrap_or_default();
-                continue;
-            }
-            self.head.push(first);
-            data = rest;
+        while !data.is_empty() {
+            let n = self.take_one(data);
+            data = data.get(n..).unwrap_or_default();
+        }
+    }
+
+    /// Takes what belongs to the frame in hand, or to the next one, and says how much that was.
+    fn take_one(&mut self, data: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(byte) = data.get(at).filter(|_| self.left == 0) {
+            self.head.push(*byte);
+            at += 1;
             if let Some(length) = length(&self.head) {
                 self.left = length;
                 self.head.clear();
+                if length == 0 {
+                    return at;
+                }
             }
         }
+        let rest = (data.len() - at) as u64;
+        let n = self.left.min(rest);
+        self.left -= n;
+        at + usize::try_from(n).unwrap_or_default()
     }
 }
 
@@ -209,6 +359,15 @@ mod tests {
         let mut whole = Frames::default();
         whole.take(&stream);
         assert!(whole.at_boundary());
+        // One by one, from wherever it stands.
+        let (mut one, mut at) = (Frames::default(), 100);
+        one.take(&stream[..at]);
+        let mut ends = Vec::new();
+        while at < stream.len() {
+            at += one.take_one(&stream[at..]);
+            ends.push(at);
+        }
+        assert_eq!(ends, boundaries);
     }
 
     #[test]

@@ -39,10 +39,12 @@ impl InUrl {
         let mut found = Self::default();
         for (name, value) in query.into_iter().flat_map(parameters) {
             let value = decoded(value);
-            let place = match decoded(name).as_str() {
+            // Some servers do not mind its case, and others take `query[]` for it.
+            let name = decoded(name).to_ascii_lowercase();
+            let place = match name.split('[').next().unwrap_or_default() {
                 "query" => &mut found.document,
-                "operationName" => &mut found.operation,
-                "extensions" | "id" | "documentId" | "doc_id" | "hash" => {
+                "operationname" => &mut found.operation,
+                "extensions" | "id" | "documentid" | "doc_id" | "hash" => {
                     found.named = true;
                     continue;
                 }

@@ -9,7 +9,7 @@
 
 mod graphql;
 mod method;
-mod overrides;
+pub(in crate::http) mod overrides;
 mod path;
 mod route;
 pub mod rule;
@@ -102,7 +102,8 @@ impl Rules {
         let mut spellings = path::spellings(request.path).into_iter();
         let sent = spellings.next().unwrap_or_default();
         let mut judged = self.judge_path(request, &sent);
-        for other in spellings {
+        let named = overrides::paths(request.headers).flat_map(path::spellings);
+        for other in spellings.chain(named) {
             let found = self.judge_path(request, &other);
             if found.verdict > judged.verdict {
                 judged = Judged {

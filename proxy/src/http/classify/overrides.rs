@@ -21,15 +21,41 @@ const PARAMETER: &str = "_method";
 /// it is none of the safe ones, and so counts as a write too, unless it is one when folded: then
 /// frameworks that fold it read.
 pub(super) fn raises(headers: &HeaderMap, query: Option<&str>) -> bool {
-    let header = HEADERS
+    let header = headers
         .iter()
-        .flat_map(|name| headers.get_all(*name))
-        .any(|value| value.to_str().map_or(true, writes));
+        .filter(|(name, _)| HEADERS.iter().any(|one| is_alias(name.as_str(), one)))
+        .any(|(_, value)| value.to_str().map_or(true, writes));
     header
         || query.is_some_and(|query| {
-            parameters(query)
-                .any(|(name, value)| decoded(name) == PARAMETER && writes(&decoded(value)))
+            parameters(query).any(|(name, value)| {
+                decoded(name).eq_ignore_ascii_case(PARAMETER) && writes(&decoded(value))
+            })
         })
+}
+
+/// Headers that some servers and frameworks take for the path.
+const PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+
+/// The paths that headers name in place of the request's own.
+pub(super) fn paths(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let named = headers
+        .iter()
+        .filter(|(name, _)| PATHS.iter().any(|one| is_alias(name.as_str(), one)));
+    named.filter_map(|(_, value)| {
+        let url = value.to_str().ok()?;
+        let path = match url.split_once("://") {
+            Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
+            None => url,
+        };
+        path.split(['?', '#']).next()
+    })
+}
+
+/// Whether a header's name is this one, or is made the same by CGI's rules, under which an underscore
+/// is as good as a hyphen.
+pub(in crate::http) fn is_alias(name: &str, of: &str) -> bool {
+    let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
+    name.len() == of.len() && name.bytes().zip(of.bytes()).all(same)
 }
 
 fn writes(method: &str) -> bool {

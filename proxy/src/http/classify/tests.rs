@@ -128,6 +128,9 @@ fn what_stands_in_for_the_method_can_only_raise() {
     );
     check(&rules, "GET /a?x=1;_method=put", &[], Write, rule::OVERRIDE);
     check(&rules, "GET /a?_method=get", &[], Read, rule::SAFE_METHOD);
+    check(&rules, "GET /a?_Method=put", &[], Write, rule::OVERRIDE);
+    let cgi = [("x_http_method_override", "DELETE")];
+    check(&rules, "GET /a", &cgi, Write, rule::OVERRIDE);
     check(&rules, "POST /a?_method=GET", &[], Write, rule::METHOD);
 }
 
@@ -173,6 +176,15 @@ fn no_spelling_of_a_path_evades_a_route_that_writes() {
     ] {
         check(&rules, &format!("GET {path}"), &[], Write, rule::SPELLING);
     }
+    for (name, url) in [
+        ("x-original-url", "/admin/purge?x=1"),
+        ("x-rewrite-url", "http://a/admin/purge"),
+        ("x_original_url", "/admin/%70urge"),
+    ] {
+        check(&rules, "GET /", &[(name, url)], Write, rule::SPELLING);
+    }
+    let same = [("x-original-url", "/orders")];
+    check(&rules, "GET /orders", &same, Read, rule::SAFE_METHOD);
 }
 
 #[test]
@@ -423,6 +435,9 @@ fn a_graphql_request_in_a_url_is_judged_too() {
         rule::GRAPHQL_PERSISTED,
     );
     get("operationName=A", Write, rule::GRAPHQL_PERSISTED);
+    get("Query=mutation{b}", Write, rule::GRAPHQL_MUTATION);
+    get("query[]=mutation{b}", Write, rule::GRAPHQL_MUTATION);
+    get("query={a}&Query=mutation{b}", Write, rule::GRAPHQL_REQUEST);
     get("x=1", Read, rule::SAFE_METHOD);
     check(&rules, "GET /graphql", &[], Read, rule::SAFE_METHOD);
     check(&rules, "PUT /graphql", &[], Write, rule::METHOD);

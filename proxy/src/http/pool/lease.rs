@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
-use http::{Uri, Version};
+use http::{Method, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response};
@@ -28,11 +28,14 @@ const ALIVE: Duration = Duration::from_secs(10);
 
 /// Bytes of a head that a server may answer with.
 const HEAD_BYTES: usize = 256 << 10;
+
 /// Why a request got no answer.
 #[derive(Debug)]
 pub(in crate::http) enum Unanswered {
     /// Not a byte of it was sent; here it is again.
     Unsent(Box<Request<UpBody>>, String),
+    /// The server said that it did nothing about it.
+    Refused(String),
     /// What came of it is not known.
     Lost(String),
 }
@@ -105,10 +108,23 @@ impl Lease {
             let why = crate::error::chain(error.error());
             match request {
                 Some(request) => Unanswered::Unsent(Box::new(request), why),
+                None if is_refusal(error.error()) => Unanswered::Refused(why),
                 None => Unanswered::Lost(why),
             }
         })
     }
+}
+
+/// Whether an HTTP/2 server said of this request that it did nothing about it (RFC 9113 8.7).
+fn is_refusal(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(one) = source {
+        if let Some(error) = one.downcast_ref::<h2::Error>() {
+            return error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        }
+        source = one.source();
+    }
+    false
 }
 
 /// The path alone in the first line, the host in its header.
@@ -119,11 +135,17 @@ fn for_http1(mut request: Request<UpBody>) -> Request<UpBody> {
             request.headers_mut().insert(HOST, host);
         }
     }
+    // As long as it is, and not as a client may have said of something else.
+    let exact = hyper::body::Body::size_hint(request.body()).exact();
+    let has_body = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
+    if let Some(exact) = exact
+        && (has_body || request.headers().contains_key(CONTENT_LENGTH))
+    {
+        let exact = HeaderValue::from(exact);
+        request.headers_mut().insert(CONTENT_LENGTH, exact);
+    }
     // hyper would leave out a body of unknown length where the method seldom has one.
-    let unknown = hyper::body::Body::size_hint(request.body())
-        .exact()
-        .is_none();
-    if unknown && !request.headers().contains_key(CONTENT_LENGTH) {
+    if exact.is_none() && !request.headers().contains_key(CONTENT_LENGTH) {
         let chunked = HeaderValue::from_static("chunked");
         request.headers_mut().insert(TRANSFER_ENCODING, chunked);
     }
@@ -153,5 +175,32 @@ where
 {
     fn execute(&self, task: F) {
         self.0.spawn(task);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    #[test]
+    fn a_body_is_announced_as_long_as_it_is() {
+        let length = |method: &str, said: Option<&str>, body: &'static str| {
+            let first = VecDeque::from_iter((!body.is_empty()).then(|| body.into()));
+            let mut request = Request::new(UpBody::new(first, None));
+            *request.method_mut() = method.parse().unwrap();
+            if let Some(said) = said {
+                let headers = request.headers_mut();
+                headers.insert(CONTENT_LENGTH, said.parse().unwrap());
+            }
+            let sent = for_http1(request);
+            let length = sent.headers().get(CONTENT_LENGTH);
+            length.map(|length| length.to_str().unwrap().to_owned())
+        };
+        assert_eq!(length("GET", None, ""), None);
+        assert_eq!(length("GET", Some("55"), ""), Some("0".to_owned()));
+        assert_eq!(length("POST", None, ""), Some("0".to_owned()));
+        assert_eq!(length("POST", Some("3"), "abc"), Some("3".to_owned()));
     }
 }

@@ -42,7 +42,7 @@ impl Serving<'_> {
         };
         let grpc = self.tongue.is_grpc();
         let trailers = self.take_trailers();
-        let body = UpBody::new(std::mem::take(&mut self.ahead), rest).with_trailers(trailers);
+        let body = UpBody::new(self.take_ahead(), rest).with_trailers(trailers);
         let mut request = Request::new(body);
         let head = self.down.head();
         head.method.clone_into(request.method_mut());
@@ -71,6 +71,7 @@ impl Serving<'_> {
             pool: Arc::clone(&self.front.pool),
             aim,
             elsewhere: None,
+            events_end: false,
             request,
             need,
             read_timeout: self.front.listener.read_timeout,

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use http::header::{self, HeaderMap};
+use http::header::HeaderMap;
 use http::{StatusCode, response};
 use tokio::sync::mpsc;
 
 use super::Serving;
 use super::order::Wires;
 use crate::http::body::Piece;
-use crate::http::exchange::Event;
+use crate::http::exchange::{self, Event};
 use crate::http::headers;
 use crate::http::server::{Gone, Input};
 use crate::http::tunnel::Closing;
@@ -49,7 +49,7 @@ impl Serving<'_> {
                     Some(Event::Hint(status, headers)) => self.hint(status, headers).await?,
                     Some(Event::Head(head, empty)) => {
                         upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
-                        is_events = answers_events(&head.headers);
+                        is_events = exchange::is_events(&head.headers);
                         self.pass_head(*head, empty).await?;
                     }
                     Some(Event::Data(data)) => self.down.send(data).await?,
@@ -83,6 +83,11 @@ impl Serving<'_> {
                         // What it had sent so far goes no further; the exchange sees the cut.
                         self.leave(write.as_deref(), true)?;
                         return Err(Gone);
+                    }
+                    Input::Slow => {
+                        // The same, but the client is there to be told what comes of it.
+                        self.is_late = true;
+                        (slot, to_server) = (None, None);
                     }
                 },
                 // Asked only then, so that an ordinary read enrols nowhere.
@@ -138,9 +143,4 @@ async fn reserve(sender: Option<mpsc::Sender<Piece>>) -> Option<mpsc::OwnedPermi
         Some(sender) => sender.reserve_owned().await.ok(),
         None => std::future::pending().await,
     }
-}
-
-fn answers_events(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }

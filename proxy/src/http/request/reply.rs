@@ -9,7 +9,7 @@ use super::Serving;
 use crate::gate::Lane;
 use crate::http::exchange::Failure;
 use crate::http::figures::Fate;
-use crate::http::refuse::{self, Reply, Why};
+use crate::http::refuse::{self, Late, Reply, Why};
 use crate::http::server::Gone;
 
 /// What is read of a refused request's body so that the connection can go on, and how long that may
@@ -28,6 +28,15 @@ impl Serving<'_> {
         }
         if self.down.is_answered() || upgraded {
             return Ok(false);
+        }
+        if self.is_late {
+            let late = match failure {
+                Failure::Unsent => Late::Unsent,
+                Failure::Broken => Late::Read,
+                Failure::Unknown => Late::Write(&self.id),
+            };
+            let reply = refuse::too_slow(late, &self.tongue);
+            return self.reply_now(reply).await;
         }
         match failure {
             Failure::Unsent => self.refuse(Why::Unreachable).await,
@@ -56,8 +65,6 @@ impl Serving<'_> {
     /// Answers here. What the client still sends is read first, up to a bound, unless it waits to
     /// be told to send it: a client that is still writing may never look at an answer.
     pub(super) async fn reply(&mut self, reply: Reply) -> Result<bool, Gone> {
-        let Reply { head, body } = reply;
-        let is_head = self.down.head().method == http::Method::HEAD;
         match self.down.is_http2() {
             false if !self.down.awaits_continue() => {
                 self.down.drain(DRAIN, DRAIN_TIME).await;
@@ -69,7 +76,15 @@ impl Serving<'_> {
             }
             true | false => {}
         }
-        if !self.down.is_http2() && !self.down.body_done() {
+        self.reply_now(reply).await
+    }
+
+    /// Answers here without waiting for the client. One that still sends reads the answer and then the
+    /// end of its connection.
+    pub(super) async fn reply_now(&mut self, reply: Reply) -> Result<bool, Gone> {
+        let Reply { head, body } = reply;
+        let is_head = self.down.head().method == http::Method::HEAD;
+        if !self.down.body_done() || self.peer.stop.is_stopping() {
             self.down.close_after();
         }
         let empty = body.is_empty() || is_head;

@@ -21,6 +21,13 @@ use crate::http::socket::Socket;
 /// Malformed streams after which a connection is given up.
 const MALFORMED: usize = 32;
 
+/// Bytes that a client may send on a stream before they are read.
+const STREAM_WINDOW: u32 = 65_535;
+
+/// What small frames may take here beside their bytes until they are read. By itself it would grow
+/// with the window of the connection.
+const SMALL_FRAMES: usize = 256 << 10;
+
 /// How long the last words of a connection that is given up may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -41,6 +48,10 @@ impl H2Connection {
         let mut builder = h2::server::Builder::new();
         builder
             .max_concurrent_streams(streams)
+            .initial_window_size(STREAM_WINDOW)
+            // What lies unread of a held write takes no other stream's room.
+            .initial_connection_window_size(whole_window(streams))
+            .data_frame_budget(SMALL_FRAMES)
             .max_header_list_size(head_bytes);
         let inner = builder.handshake(socket).await.ok()?;
         Some(Self {
@@ -82,6 +93,12 @@ impl H2Connection {
         let closed = poll_fn(|cx| self.inner.poll_closed(cx));
         let _ = timeout(LAST_WORDS, closed).await;
     }
+}
+
+/// Room for what all streams of a connection may send unread, within what HTTP/2 can say.
+fn whole_window(streams: u32) -> u32 {
+    let most = i32::MAX.unsigned_abs();
+    STREAM_WINDOW.saturating_mul(streams).min(most)
 }
 
 /// What is wrong with the head of a request.
@@ -166,6 +183,25 @@ impl H2Stream {
     /// Nothing more is to come of the body.
     pub(super) fn is_body_done(&self) -> bool {
         self.body.is_end_stream()
+    }
+
+    /// Bytes of the body that may lie here unread.
+    pub(super) fn unread(&self) -> usize {
+        let length = self.head.headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        match self.is_body_done() {
+            true => 0,
+            false => length.map_or(STREAM_WINDOW as usize, |n: usize| {
+                n.min(STREAM_WINDOW as usize)
+            }),
+        }
+    }
+
+    /// Tells the client to send its body.
+    pub(super) fn go_on(&mut self) -> Result<(), Gone> {
+        let mut head = Response::new(()).into_parts().0;
+        head.status = StatusCode::CONTINUE;
+        self.hint(head)
     }
 
     /// The next piece of the body; `None` behind the last. Safe to drop.
