@@ -754,3 +754,134 @@ async fn a_server_lost_at_a_deferred_begin_fails_the_transaction_and_leaves_noth
     ensure!(a.value("SELECT string_agg(a::text, ',') FROM t").await? == "2");
     Ok(())
 }
+
+/// What pgjdbc sends with `autosave = always`: BEGIN in a run that no Sync ends, then a savepoint by a
+/// Query. The run and the Query have one ReadyForQuery; if the run fails, the server ignores the Query
+/// and all up to the next Sync.
+#[tokio::test]
+async fn a_query_behind_a_run_without_a_sync_is_answered_as_by_the_server() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start(|o| o.hold = "60s".into()).await?;
+    let ran = |sql: &str| [parse("", sql), run("")].concat();
+    let kept = |name: &str, sql: &str| [parse(name, sql), run(name), sync()].concat();
+    let groups = |round: &str| {
+        let name = |n: u8| format!("{round}{n}");
+        [
+            (
+                [
+                    ran("BEGIN"),
+                    query("SAVEPOINT s"),
+                    kept(&name(1), "SELECT 1"),
+                ]
+                .concat(),
+                2,
+            ),
+            (
+                [
+                    query("SAVEPOINT s"),
+                    kept(&name(2), "SELECT 2"),
+                    query("COMMIT"),
+                ]
+                .concat(),
+                3,
+            ),
+            (
+                [
+                    ran("SELECT 1 / 0"),
+                    query("SELECT 3"),
+                    kept("x", "SELECT 3"),
+                ]
+                .concat(),
+                1,
+            ),
+            (
+                [parse("", "SELEC"), query("SELECT 4"), kept("x", "SELECT 4")].concat(),
+                1,
+            ),
+            (
+                [run("nobody's"), query("SELECT 5"), kept("x", "SELECT 5")].concat(),
+                1,
+            ),
+            (
+                [
+                    ran("SELECT 6"),
+                    query("SELECT 1 / 0"),
+                    kept(&name(6), "SELECT 6"),
+                ]
+                .concat(),
+                2,
+            ),
+            (
+                [ran("SELECT 7"), ran("SELECT 8"), query("SELECT 9"), sync()].concat(),
+                2,
+            ),
+            (
+                [
+                    ran("BEGIN"),
+                    query("SAVEPOINT s"),
+                    ran("SELECT 1 / 0"),
+                    query("SELECT 1"),
+                    sync(),
+                ]
+                .concat(),
+                2,
+            ),
+            (
+                [
+                    ran("ROLLBACK TO s"),
+                    query("SELECT 10"),
+                    ran("COMMIT"),
+                    sync(),
+                ]
+                .concat(),
+                2,
+            ),
+        ]
+    };
+    let mut direct = Talk::login(pair.a.port()).await?;
+    let mut client = Talk::login(pair.daemon.port()).await?;
+    for round in ["open", "fenced"] {
+        if round == "fenced" {
+            let reject = ["prepare", "--primary", "a", "--reason", "x", "--reject"];
+            pair.ctl(0, &reject).await?;
+        }
+        for (n, (group, readies)) in groups(round).iter().enumerate() {
+            direct.send(group).await?;
+            let answers = direct.answers(*readies).await;
+            let mut wanted = answers.with_context(|| format!("{n}, server"))?;
+            if round == "fenced" {
+                // What is not known counts as a write.
+                wanted
+                    .iter_mut()
+                    .for_each(|answer| *answer = answer.replace("26000", "25006"));
+            }
+            client.send(group).await?;
+            let told = client.answers(*readies).await;
+            let told = told.with_context(|| format!("{round} {n}, not as {wanted:?}"))?;
+            ensure!(
+                told == wanted,
+                "{round}: {told:?}, and by the server: {wanted:?}"
+            );
+        }
+    }
+    pair.ctl(0, &["abort"]).await?;
+
+    // The statements that were parsed among them exist on the other side too.
+    pair.ctl(0, &["switchover", "--to", "b", "--reason", "x"])
+        .await?;
+    for (name, value) in [
+        ("open1", "1"),
+        ("open2", "2"),
+        ("open6", "6"),
+        ("fenced1", "1"),
+        ("fenced6", "6"),
+    ] {
+        let told = client.say(&[run(name), sync()].concat()).await?;
+        ensure!(told.contains(&format!("D {value}")), "{name}: {told:?}");
+    }
+    let port = client.query("SHOW port").await?;
+    ensure!(port.contains(&format!("D {}", pair.b.port())), "{port:?}");
+    Ok(())
+}

@@ -1,8 +1,11 @@
 //! Protocol 3.2 and what asks for more than there is; a session's two sides may speak different ones.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use writefence_tests::eventually::until;
 use writefence_tests::postgres::skipped;
 use writefence_tests::script::{Cut, Talk, message};
 
@@ -116,6 +119,13 @@ async fn a_session_of_protocol_3_2_moves_whatever_its_servers_speak() -> Result<
     );
     talk.send(&message("Q SELECT pg_sleep(30)")?, Cut::Whole)
         .await;
+    // A cancel that comes before its statement is for nothing.
+    let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' \
+                  AND state = 'active' AND pid <> pg_backend_pid()";
+    until("it sleeps", Duration::from_secs(10), async || {
+        Ok(pair.b.value(sleeps).await? == "1")
+    })
+    .await?;
     cancel(pair.daemon.port(), &key).await?;
     let mut told = Vec::new();
     talk.read_until(b"Z", &mut told).await?;

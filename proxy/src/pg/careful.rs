@@ -46,7 +46,7 @@ impl Session {
             self.pass(After::default());
             return Ok(());
         }
-        let (bytes, over) = match extent(&self.client.inbox) {
+        let (mut bytes, over) = match extent(&self.client.inbox) {
             Ok(Extent::Whole { len, .. }) => (len, false),
             Ok(Extent::Over) => (self.client.inbox.len(), true),
             Ok(Extent::More) => return Ok(()),
@@ -57,6 +57,10 @@ impl Session {
         }
         if self.reads_catalog_first().await {
             return Ok(()); // Looked at again, with or without a catalog.
+        }
+        if !over && !self.in_run() {
+            self.cut_off_run();
+            (bytes, _) = self.front();
         }
         let view = if over {
             View::opaque("too large to be looked into")

@@ -15,6 +15,18 @@ pub(crate) enum Wrap {
     ToEnd(u8),
 }
 
+/// Whether the group in flight is the first part of a client's group, whose rest is at the front of the
+/// inbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Part {
+    #[default]
+    Whole,
+    First,
+    /// The rest is the Query that a run without a Sync stands before. If the run fails, the server
+    /// ignores the Query and all behind it up to the next Sync.
+    Run,
+}
+
 /// What is kept of the group in flight.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
@@ -25,8 +37,7 @@ pub(crate) struct Kept {
     well: bool,
     pub(crate) after: After,
     pub(crate) wrap: Wrap,
-    /// It is the first part of a client's group, whose rest is at the front of the inbox.
-    pub(crate) part: bool,
+    pub(crate) part: Part,
     /// A refusal stands in it, for this reason.
     pub(crate) planted: Option<&'static str>,
 }

@@ -6,6 +6,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use super::kept::Part;
 use super::lasting::{is_single, may_last, tx_behind};
 use super::message::ready;
 use super::refuse;
@@ -93,8 +94,8 @@ impl Session {
         for n in 0..owed {
             report.error(self.client.queue());
             let last = n + 1 == owed;
-            if last && part {
-                let out = self.drop_front();
+            if last && part != Part::Whole {
+                let out = self.drop_behind(part);
                 self.client.queue().extend_from_slice(&out);
             } else if last && unsynced {
                 self.drop_to_sync = true;

@@ -5,9 +5,11 @@
 //! behind the cut is skipped, as PostgreSQL would have done.
 
 use super::classify::Kind;
-use super::decide::{After, Extent, View, apart, cut, cut_at, extent, plant, rejoin};
+use super::decide::{
+    After, Extent, View, apart, cut, cut_at, extent, plant, rejoin, run_before_query,
+};
 use super::frame::{HEADER, head};
-use super::kept::Wrap;
+use super::kept::{Part, Wrap};
 use super::message::{parameter, ready};
 use super::relay::Seen;
 use super::session::Session;
@@ -42,7 +44,7 @@ impl Session {
         let in_transaction = self.track.tx == Tx::Open;
         // COPY data would come behind the rest, which waits for the COPY to end.
         let copies = view.steps.iter().take(n).any(|s| s.kind == Kind::CopyFrom);
-        if self.kept.part || copies {
+        if self.kept.part != Part::Whole || copies {
             return false;
         }
         let Some(parts) = cut(self.front_group(), view, n, in_transaction) else {
@@ -50,7 +52,7 @@ impl Session {
         };
         self.replace_front(parts);
         view.steps.truncate(n);
-        self.kept.part = true;
+        self.kept.part = Part::First;
         true
     }
 
@@ -63,7 +65,7 @@ impl Session {
         self.rejoin();
         let parts = cut_at(self.front_group(), at);
         self.replace_front(parts);
-        self.kept.part = true;
+        self.kept.part = Part::First;
         true
     }
 
@@ -71,8 +73,18 @@ impl Session {
     pub(crate) fn cut_here(&mut self, at: usize) {
         let parts = cut_at(self.front_group(), at);
         self.replace_front(parts);
-        self.kept.part = true;
+        self.kept.part = Part::First;
         self.pass(After::default());
+    }
+
+    /// Cuts a Query or FunctionCall off the run without a Sync that it stands behind: the two are answered
+    /// with one ReadyForQuery, and only each by itself is understood.
+    pub(crate) fn cut_off_run(&mut self) {
+        if let Some(at) = run_before_query(self.front_group()) {
+            let parts = cut_at(self.front_group(), at);
+            self.replace_front(parts);
+            self.kept.part = Part::Run;
+        }
     }
 
     /// Puts a refusal in the place of step `n` and of all behind it.
@@ -85,7 +97,7 @@ impl Session {
 
     /// Undoes a cut of which no part was sent.
     pub(crate) fn rejoin(&mut self) {
-        if std::mem::take(&mut self.kept.part) {
+        if std::mem::take(&mut self.kept.part) != Part::Whole {
             self.client.inbox = rejoin(&self.client.inbox);
         }
     }
@@ -108,13 +120,22 @@ impl Session {
         out
     }
 
+    /// A first part has failed: drops the rest. Returns as `drop_front` does.
+    pub(crate) fn drop_behind(&mut self, part: Part) -> Vec<u8> {
+        if part == Part::Run {
+            self.drop_to_sync = true;
+            return Vec::new();
+        }
+        self.drop_front()
+    }
+
     /// The group or part that was just answered here, in full, has ended.
     pub(crate) fn close_here(&mut self, failed: bool) {
         let part = std::mem::take(&mut self.kept.part);
-        if part && failed {
-            let out = self.drop_front();
+        if part != Part::Whole && failed {
+            let out = self.drop_behind(part);
             self.client.queue().extend_from_slice(&out);
-        } else if !part {
+        } else if part == Part::Whole {
             let status = self.client_status();
             ready(self.client.queue(), status);
         }
@@ -176,11 +197,12 @@ impl Session {
             self.learn_own(&mut news);
         }
         self.kept.answered();
-        if std::mem::take(&mut self.kept.part) {
+        let part = std::mem::take(&mut self.kept.part);
+        if part != Part::Whole {
             let mut out = self.kept.let_go().unwrap_or_default();
             out.append(&mut news);
             if failed {
-                out.append(&mut self.drop_front());
+                out.append(&mut self.drop_behind(part));
             }
             return Seen::Instead(out);
         }

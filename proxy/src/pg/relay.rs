@@ -12,10 +12,9 @@ use std::task::{Context, Poll};
 use super::decide::{Extent, GROUP, extent};
 use super::frame::{PARSE_KEPT, head, is_client_tag, put};
 use super::leg::{SCRATCH, with_scratch};
-use super::message::OWN;
 use super::replay::{MoveError, Ready};
 use super::session::Session;
-use super::track::window;
+use super::track::{LONGEST, window};
 use crate::gate::{Lane, Permit, Phase, Turn as HoldTurn};
 
 /// What a held or stalled client may send ahead before it is no longer read from: one whole group
@@ -360,6 +359,7 @@ impl Session {
         self.parked.is_some()
             || self.cancelling.is_some()
             || self.track.is_full()
+            || self.track.run_is_asked_for()
             || self.careful
             || self.group.settings.load().track_xid
     }
@@ -415,6 +415,11 @@ impl Session {
             if self.waits_for_run(h.tag) {
                 break;
             }
+            if self.track.is_overlong() && h.tag != b'S' {
+                let what = format!("more than {LONGEST} bytes are kept of a run without its Sync");
+                turn = Some(Turn::Offence(what));
+                break;
+            }
             let window = window(h);
             let Some(seen) = rest.get(..window) else {
                 break;
@@ -435,7 +440,7 @@ impl Session {
         }
         if std::mem::take(&mut self.probe_due) && sent.is_ok() {
             let mut probe = Vec::new();
-            put(&mut probe, b'P', &[OWN.as_bytes(), b"\0\0\0\0"]);
+            put(&mut probe, b'P', &[b"\0\0\0\0"]);
             probe.extend_from_slice(FLUSH);
             self.track.ask_for_run();
             sent = self.send_on(cx, &probe);
@@ -499,14 +504,19 @@ impl Session {
 
     /// A Query or a FunctionCall in a run without its Sync: the server ignores it if the run has failed,
     /// and answers it if not. So that its answer is not waited for in vain, that has to be known first:
-    /// a Parse of our own is answered or ignored as it would be.
+    /// a Parse of our own is answered or ignored as it would be. It is of the unnamed statement, which
+    /// a Query destroys and a FunctionCall does not; that one waits for what is known to be owed.
     fn waits_for_run(&mut self, tag: u8) -> bool {
         let mingles = matches!(tag, b'Q' | b'F') && self.track.unsynced() && !self.track.copy_in;
-        if !mingles || self.track.skipping() || self.track.run_is_well() {
+        if !mingles || self.track.skipping() {
             return false;
         }
+        if tag == b'F' {
+            self.flush_due = self.track.unflushed;
+            return !self.track.caught_up();
+        }
         self.probe_due = !self.track.run_is_asked_for();
-        true
+        !self.track.run_is_well()
     }
 
     /// In careful mode a group is judged whole, and only when nothing before it is unanswered.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::catalog::Proof;
 use super::classify::{Eyes, Policy};
-use super::kept::{Kept, Wrap};
+use super::kept::{Kept, Part, Wrap};
 use super::leg::Leg;
 use super::message::Report;
 use super::orphan::Orphan;
@@ -266,7 +266,7 @@ impl Session {
             || self.stale()
             || self.wall.stands()
             || self.virt != Virtual::None
-            || self.kept.part
+            || self.kept.part != Part::Whole
             || self.kept.wrap != Wrap::None
             || self.sealed;
     }

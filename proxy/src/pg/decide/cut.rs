@@ -55,6 +55,12 @@ pub(crate) fn apart(group: &[u8]) -> Option<usize> {
     None
 }
 
+/// Where the Query or FunctionCall at the end of a group stands, if a run without a Sync is before it.
+pub(crate) fn run_before_query(group: &[u8]) -> Option<usize> {
+    let (at, last) = frames(group).last()?;
+    (at > 0 && matches!(last.first(), Some(b'Q' | b'F'))).then_some(at)
+}
+
 /// Where the first message stands that runs something which was not bound before the group.
 pub(crate) fn begins_anew(group: &[u8]) -> Option<usize> {
     let is_new = |frame: &[u8]| matches!(frame.first(), Some(b'P' | b'B' | b'Q' | b'F'));

@@ -13,7 +13,7 @@ use super::classify::{Access, Kind, Verdict};
 use super::track::Tx;
 use crate::gate::{Answer, Begin};
 
-pub(crate) use cut::{REFUSED, apart, begins_anew, cut, cut_at, plant, rejoin};
+pub(crate) use cut::{REFUSED, apart, begins_anew, cut, cut_at, plant, rejoin, run_before_query};
 pub(crate) use view::{Extent, GROUP, Step, View, extent, view};
 
 /// What is known of the session and the fence when a group is decided on.

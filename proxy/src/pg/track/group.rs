@@ -41,6 +41,8 @@ pub(crate) struct Group {
     pub(crate) reading: Reading,
     pub(crate) too_long: bool,
     pub(crate) items: Vec<Item>,
+    /// Bytes of texts that they hold.
+    pub(super) texts: usize,
     pub(crate) parsed: usize,
     pub(crate) completed: usize,
     pub(crate) failed: bool,
@@ -110,6 +112,11 @@ impl Group {
         self.failed
             || self.mingled
             || (self.parsed >= self.parses() && self.completed >= self.executes())
+    }
+
+    /// Bytes that it takes here.
+    pub(super) fn weight(&self) -> usize {
+        self.texts + self.items.len() * size_of::<Item>()
     }
 
     /// How many Parses it has.

@@ -60,6 +60,10 @@ impl Tx {
     }
 }
 
+/// Bytes that may be kept of a run without its Sync: some two million statements that differ from
+/// the one before.
+pub(crate) const LONGEST: usize = 64 * 1024 * 1024;
+
 /// Whether the open run has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probe {
@@ -83,6 +87,9 @@ pub(crate) struct Track {
     pub(crate) tx: Tx,
     sent: VecDeque<Group>,
     open: Option<Group>,
+    /// A run without a Sync that was answered whole, and whose outcome comes with that of the Query or
+    /// FunctionCall behind it, which is the first of what was sent.
+    run: Option<Box<Group>>,
     spare: Vec<Group>,
     /// The server asked for COPY data and has not said that it is done.
     pub(crate) copy_in: bool,
@@ -124,6 +131,7 @@ impl Default for Track {
             tx: Tx::Idle,
             sent: VecDeque::new(),
             open: None,
+            run: None,
             spare: Vec::new(),
             copy_in: false,
             copy_syncs: 0,
@@ -252,9 +260,11 @@ impl Track {
 
     /// Groups in flight, oldest first.
     pub(crate) fn in_flight(&self) -> impl Iterator<Item = &Group> {
-        self.sent
-            .iter()
-            .filter(|g| g.is_one())
+        let closed = self.sent.iter().filter(|g| g.is_one());
+        self.run
+            .as_deref()
+            .into_iter()
+            .chain(closed)
             .chain(self.open.as_ref())
     }
 
@@ -277,6 +287,9 @@ impl Track {
         };
         if self.sent.back().is_some_and(|g| g.shape == shape) {
             self.sent.pop_back();
+            if let Some(run) = self.run.take_if(|_| self.sent.is_empty()) {
+                self.open = Some(*run);
+            }
         }
     }
 
@@ -309,8 +322,9 @@ impl Track {
         self.open.get_or_insert_default()
     }
 
-    /// A Parse of our own goes out in the open run, to see whether the run has failed.
+    /// A Parse of our own goes out in the open run, to see whether the run has failed. A Query follows.
     pub(crate) fn ask_for_run(&mut self) {
+        self.statements.forget_unnamed();
         self.unflushed = false;
         self.probe = Probe::Asked;
     }
@@ -342,11 +356,7 @@ impl Track {
     pub(crate) fn query(&mut self, text: Option<&[u8]>) {
         // A simple query destroys the unnamed statement (PostgreSQL 18, 54.2.3).
         self.statements.forget_unnamed();
-        self.probe = Probe::None;
-        if let Some(open) = &mut self.open {
-            open.mingled = true;
-        }
-        let mut group = self.fresh(Shape::Query);
+        let mut group = self.closing(Shape::Query);
         match text {
             Some(text) => group.text.extend_from_slice(text),
             None => group.too_long = true,
@@ -356,15 +366,30 @@ impl Track {
 
     /// A FunctionCall goes out.
     pub(crate) fn function_call(&mut self) {
-        self.probe = Probe::None;
-        let group = self.fresh(Shape::Function);
+        let group = self.closing(Shape::Function);
         self.push(group);
+    }
+
+    /// A group of a Query or FunctionCall. If a run that has not failed is open, it closes that: both
+    /// are answered with one ReadyForQuery. Of a run that was not asked for nothing is known.
+    fn closing(&mut self, shape: Shape) -> Group {
+        let is_well = std::mem::replace(&mut self.probe, Probe::None) == Probe::Well;
+        let group = self.fresh(shape);
+        if is_well || (shape == Shape::Function && self.caught_up()) {
+            self.runs += u64::from(self.open.is_some());
+            self.run = self.open.take().map(Box::new);
+        } else if let Some(open) = &mut self.open {
+            open.mingled = true;
+        }
+        group
     }
 
     /// A Parse goes out.
     pub(crate) fn parse(&mut self, name: &[u8], prepared: Arc<Prepared>) {
         self.pending.parse(name, &prepared, self.runs);
-        self.open().items.push(Item::Parse(name.into(), prepared));
+        let open = self.open();
+        open.texts += name.len() + prepared.size();
+        open.items.push(Item::Parse(name.into(), prepared));
     }
 
     /// A Bind goes out.
@@ -575,21 +600,14 @@ impl Track {
         }
         // What ended a COPY of this group means nothing to the next.
         self.drop_copy_ends();
+        if let Some(mut run) = self.run.take() {
+            self.learn(&mut run, tx, eyes);
+        }
         if let Some(mut group) = answered {
-            if tx != Tx::Idle {
-                self.reader = self.reader.after(&group, self.tx == Tx::Idle);
-            }
-            self.statements.settle(&group);
-            self.pending.settle(&group);
-            self.mislead(&group);
-            if group.tells() {
-                self.effects
-                    .apply(&group, self.tx, eyes, &mut self.sets, &mut self.statements);
-            }
+            self.learn(&mut group, tx, eyes);
             if tx == Tx::Idle {
                 self.effects.end_of_transaction();
             }
-            self.changed |= !self.watched || !group.leaves_nothing(eyes);
             if self.spare.len() < SPARE && group.reusable() {
                 self.remember(&mut group);
                 group.clear();
@@ -605,6 +623,23 @@ impl Track {
             self.statements.end_of_transaction();
         }
         self.tx = tx;
+    }
+
+    /// What an answered group did; `end` is the transaction status that was told behind it, and behind
+    /// what stands between it and its ReadyForQuery.
+    fn learn(&mut self, group: &mut Group, end: Tx, eyes: &Eyes) {
+        if end != Tx::Idle {
+            self.reader = self.reader.after(group, self.tx == Tx::Idle);
+        }
+        self.statements.settle(group);
+        self.pending.settle(group);
+        self.mislead(group);
+        if group.tells() {
+            self.effects
+                .apply(group, self.tx, eyes, &mut self.sets, &mut self.statements);
+            self.tx = self.effects.status();
+        }
+        self.changed |= !self.watched || !group.leaves_nothing(eyes);
     }
 
     /// A group has failed, and with it Parses that later ones may rely on.
@@ -626,6 +661,12 @@ impl Track {
     /// So much is in flight that nothing more may be sent before some of it is answered.
     pub(crate) fn is_full(&self) -> bool {
         self.sent.len() >= OUTSTANDING
+    }
+
+    /// The open run takes more room than any that a driver makes: whether a Sync will ever come is
+    /// the client's choice, and the server keeps nothing of it.
+    pub(crate) fn is_overlong(&self) -> bool {
+        self.open.as_ref().is_some_and(|run| run.weight() > LONGEST)
     }
 
     fn drop_copy_ends(&mut self) {
@@ -657,6 +698,7 @@ impl Track {
     pub(crate) fn server_lost(&mut self) {
         self.sent.clear();
         self.open = None;
+        self.run = None;
         self.copy_in = false;
         self.copy_syncs = 0;
         self.sync_marks = 0;

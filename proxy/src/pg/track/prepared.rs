@@ -53,6 +53,11 @@ impl Prepared {
         (!self.frame.is_empty()).then_some(&self.frame)
     }
 
+    /// Bytes that it takes here.
+    pub(super) fn size(&self) -> usize {
+        size_of::<Self>() + self.frame.len()
+    }
+
     /// Its statement text; empty when it was not kept.
     pub(crate) fn text(&self) -> &[u8] {
         parse_head(&self.frame).map_or(b"", |(_, text)| text)

@@ -305,6 +305,15 @@ impl Effects {
         }
     }
 
+    /// The transaction status behind the group that was applied last, as its statements tell it.
+    pub(super) fn status(&self) -> Tx {
+        match (self.in_transaction, self.failed) {
+            (false, _) => Tx::Idle,
+            (true, false) => Tx::Open,
+            (true, true) => Tx::Failed,
+        }
+    }
+
     /// The transaction is over; what was not committed by a COMMIT is dropped.
     pub(crate) fn end_of_transaction(&mut self) {
         self.waiting.clear();

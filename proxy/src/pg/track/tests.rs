@@ -578,3 +578,21 @@ fn a_portal_that_was_closed_takes_no_room_and_is_no_read() {
     track.close(b'P', b"p");
     assert!(track.statements.bound(b"p").is_none());
 }
+
+#[test]
+fn a_run_that_never_ends_is_stopped_and_rows_of_one_statement_are_not() {
+    let mut track = Track::default();
+    parse(&mut track, "", "INSERT INTO t VALUES ($1)");
+    for _ in 0..LONGEST / 10 {
+        track.bind(b"", b"");
+        track.execute(b"");
+    }
+    assert!(!track.is_overlong());
+    let text = "x".repeat(32 * 1024);
+    for _ in 0..LONGEST / text.len() {
+        parse(&mut track, "", &text);
+    }
+    assert!(track.is_overlong());
+    track.sync();
+    assert!(!track.is_overlong());
+}
