@@ -87,12 +87,9 @@ async fn protocol_3_2_has_long_cancel_keys_and_a_newer_one_is_negotiated_down_to
     cancel(port, &short).await?;
     let mut told = Vec::new();
     ensure!(
-        tokio::time::timeout(
-            std::time::Duration::from_millis(200),
-            talk.read_until(b"E", &mut told)
-        )
-        .await
-        .is_err(),
+        tokio::time::timeout(Duration::from_millis(200), talk.read_until(b"E", &mut told))
+            .await
+            .is_err(),
         "a part of the key cancelled: {told:?}"
     );
     cancel(port, &key).await?;
