@@ -62,8 +62,8 @@ async fn socket(mut stream: TcpStream, reads: bool, got: Arc<Mutex<Vec<u8>>>) {
         let n = stream.read_buf(&mut piece).await.unwrap_or_default();
         let mut got = got.lock().unwrap_or_else(PoisonError::into_inner);
         got.extend_from_slice(&piece);
-        // A frame that closes: it closes too.
-        if n == 0 || piece.starts_with(&[0x88]) {
+        // A frame that closes, or the end: it closes too.
+        if n == 0 || piece.contains(&0x88) {
             return;
         }
     }

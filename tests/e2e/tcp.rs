@@ -147,7 +147,9 @@ async fn a_new_connection_is_refused_where_it_is_to_be_refused() -> Result<()> {
     let (pair, port) = fronted(redis.port(), redis.port(), "new = \"refuse\"", "hold").await?;
     pair.ctl(0, &["prepare", "--primary", "a", "--reason", "test"])
         .await?;
-    RedisClient::connect(port).await?.closed().await?;
+    // At once, and not when a hold would be over.
+    let mut refused = RedisClient::connect(port).await?;
+    tokio::time::timeout(SOON, refused.closed()).await??;
     pair.ctl(0, &["abort"]).await?;
     let mut client = RedisClient::connect(port).await?;
     ensure!(client.ask(&["PING"]).await? == "PONG");
@@ -204,10 +206,8 @@ async fn what_was_sent_before_the_fence_is_answered_and_counts_until_then() -> R
     server.read_exact(&mut got).await?;
     pair.ctl(0, &["prepare", "--primary", "a", "--reason", "test"])
         .await?;
-    ensure!(
-        server.read(&mut got).await? == 0,
-        "the fence shuts the client's direction"
-    );
+    let shut = tokio::time::timeout(SOON, server.read(&mut got));
+    ensure!(shut.await?? == 0, "the fence shuts the client's direction");
     pair.ctl(4, &["watch-drain", "--max-wait", "300ms"]).await?;
     server.write_all(b"done\n").await?;
     drop(server);
@@ -249,5 +249,30 @@ async fn a_connection_lost_with_something_unanswered_is_unknown_until_acknowledg
     let drain = pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
     ensure!(drain["outcome"] == "drained", "{drain}");
     pair.ctl(0, &["abort"]).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_with_rst_leaves_what_it_sent_counted() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let (listener, to) = slow_server().await?;
+    let (pair, port) = fronted(to, to, "", "hold").await?;
+    let mut client = TcpStream::connect(("127.0.0.1", port)).await?;
+    client.write_all(b"write\n").await?;
+    let (mut server, _) = listener.accept().await?;
+    let mut got = [0; 6];
+    server.read_exact(&mut got).await?;
+    client.set_zero_linger()?;
+    drop(client);
+    let shut = tokio::time::timeout(SOON, server.read(&mut got));
+    ensure!(shut.await?? == 0, "nothing more comes of that client");
+    until_in_flight(&pair, 1).await?;
+    ensure!(pair.group().await?["in_flight"]["unknown"] == 0, "not yet");
+    server.write_all(b"done\n").await?;
+    drop(server);
+    until_in_flight(&pair, 0).await?;
+    ensure!(pair.group().await?["in_flight"]["unknown"] == 0, "it ended");
     Ok(())
 }
