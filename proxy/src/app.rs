@@ -132,6 +132,15 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     ));
     serve_consoles(&daemon, Box::new(move || listing(&running)));
 
+    // Bound before anybody can be told that writes pass: the connections of those who are wait there.
+    let mut fronts = Vec::new();
+    for (section, (group, _)) in config.groups.iter().zip(&groups) {
+        for front in &section.listeners {
+            let door = front.postgres().and_then(|_| doors.next());
+            fronts.push(listeners.bound(&config, section, front, group, door)?);
+        }
+    }
+
     let socket =
         writefence_admin::server::bind(&config.admin.socket).map_err(StartError::Socket)?;
     let (control, mut ended) = (Arc::clone(&daemon), stop.clone());
@@ -148,12 +157,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
         watch_page(&tasks, address, Arc::clone(&daemon), ready, stop.clone()).await?;
     }
     files.add(&parts);
-    for (section, (group, _)) in config.groups.iter().zip(&groups) {
-        for front in &section.listeners {
-            let door = front.postgres().and_then(|_| doors.next());
-            listeners.start(listeners.bound(&config, section, front, group, door)?);
-        }
-    }
+    fronts.into_iter().for_each(|front| listeners.start(front));
     let mut ended = stop.clone();
     tasks.spawn(watched::watch(files, async move { ended.stopping().await }));
     started.store(true, Ordering::Relaxed);
