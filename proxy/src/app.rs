@@ -1,7 +1,7 @@
 //! The daemon put together, in one visible order, and taken apart again.
 //!
 //! State first (lock, phases, journals), then the gates at their epochs, then control, then the
-//! admin socket, so that an operator can look before any client comes; the fronts last. The end
+//! admin socket, so that an operator can look before any client is served; the fronts last. The end
 //! goes the other way round.
 
 mod groups;
