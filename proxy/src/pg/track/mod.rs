@@ -364,6 +364,12 @@ impl Track {
         self.push(group);
     }
 
+    /// The first of what was sent closes a run without a Sync.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn closes_run(&self) -> bool {
+        self.run.is_some()
+    }
+
     /// A FunctionCall goes out.
     pub(crate) fn function_call(&mut self) {
         let group = self.closing(Shape::Function);
