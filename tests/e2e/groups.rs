@@ -766,6 +766,8 @@ async fn a_query_behind_a_run_without_a_sync_is_answered_as_by_the_server() -> R
     let pair = Pair::start(|o| o.hold = "60s".into()).await?;
     let ran = |sql: &str| [parse("", sql), run("")].concat();
     let kept = |name: &str, sql: &str| [parse(name, sql), run(name), sync()].concat();
+    // One Execute before a Query at most, but behind a BEGIN: PostgreSQL 18 leaves the implicit transaction
+    // block of two open behind it, and fails at the next message (XX000, StartTransactionCommand).
     let groups = |round: &str| {
         let name = |n: u8| format!("{round}{n}");
         [
@@ -813,10 +815,7 @@ async fn a_query_behind_a_run_without_a_sync_is_answered_as_by_the_server() -> R
                 .concat(),
                 2,
             ),
-            (
-                [ran("SELECT 7"), ran("SELECT 8"), query("SELECT 9"), sync()].concat(),
-                2,
-            ),
+            ([ran("SELECT 7"), query("SELECT 9"), sync()].concat(), 2),
             (
                 [
                     ran("BEGIN"),
