@@ -608,6 +608,8 @@ impl Track {
         self.drop_copy_ends();
         if let Some(mut run) = self.run.take() {
             self.learn(&mut run, tx, eyes);
+            // Without a transaction block the failure of what closed it has undone the run as well.
+            self.changed |= answered.as_ref().is_some_and(|group| group.failed);
         }
         if let Some(mut group) = answered {
             self.learn(&mut group, tx, eyes);

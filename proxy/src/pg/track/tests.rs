@@ -596,3 +596,43 @@ fn a_run_that_never_ends_is_stopped_and_rows_of_one_statement_are_not() {
     track.sync();
     assert!(!track.is_overlong());
 }
+
+fn run_before_query(track: &mut Track, sql: &str, tag: &str) {
+    parse(track, "kept", sql);
+    track.bind(b"", b"kept");
+    track.execute(b"");
+    track.ask_for_run();
+    track.parsed();
+    track.completed(tag.as_bytes());
+    assert!(track.is_probe_answered() && track.run_is_well());
+}
+
+#[test]
+fn a_query_ends_a_run_without_a_sync_and_both_are_answered_at_once() {
+    let mut track = Track::default();
+    run_before_query(&mut track, "BEGIN", "BEGIN");
+    track.query(Some(b"SAVEPOINT s"));
+    assert!(!track.unsynced() && track.owed() == 1 && track.in_flight().count() == 2);
+    track.completed(b"SAVEPOINT");
+    track.ready(b'T', &Eyes::in_tests());
+    assert!(track.answered() && track.find(b"kept").is_some());
+}
+
+#[test]
+fn a_run_that_the_query_behind_it_undid_has_to_be_asked_for() {
+    for (fails, known) in [(false, true), (true, false)] {
+        let mut track = Track {
+            watched: true,
+            ..Track::default()
+        };
+        run_before_query(&mut track, "SET work_mem = '1MB'", "SET");
+        track.query(Some(b"SELECT 1 / 0"));
+        if fails {
+            track.failed();
+        } else {
+            track.completed(b"SELECT 1");
+        }
+        track.ready(b'I', &Eyes::in_tests());
+        assert_eq!(track.known(), known);
+    }
+}
