@@ -766,8 +766,6 @@ async fn a_query_behind_a_run_without_a_sync_is_answered_as_by_the_server() -> R
     let pair = Pair::start(|o| o.hold = "60s".into()).await?;
     let ran = |sql: &str| [parse("", sql), run("")].concat();
     let kept = |name: &str, sql: &str| [parse(name, sql), run(name), sync()].concat();
-    // One Execute before a Query at most, but behind a BEGIN: PostgreSQL 18 leaves the implicit transaction
-    // block of two open behind it, and fails at the next message (XX000, StartTransactionCommand).
     let groups = |round: &str| {
         let name = |n: u8| format!("{round}{n}");
         [
@@ -815,7 +813,13 @@ async fn a_query_behind_a_run_without_a_sync_is_answered_as_by_the_server() -> R
                 .concat(),
                 2,
             ),
-            ([ran("SELECT 7"), query("SELECT 9"), sync()].concat(), 2),
+            ([ran("BEGIN"), query("SELECT 7"), sync()].concat(), 2),
+            ([ran("SELECT 8"), query("SELECT 9"), sync()].concat(), 2),
+            (query("ROLLBACK"), 1),
+            (
+                [ran("SELECT 7"), ran("SELECT 8"), query("SELECT 9"), sync()].concat(),
+                2,
+            ),
             (
                 [
                     ran("BEGIN"),
@@ -839,6 +843,10 @@ async fn a_query_behind_a_run_without_a_sync_is_answered_as_by_the_server() -> R
             ),
         ]
     };
+    // A run outside a transaction and a Query that succeeds: PostgreSQL 18 leaves its implicit transaction
+    // block open behind them, and fails at the next message (XX000, StartTransactionCommand).
+    const BLOCK: usize = 9;
+    let version: u32 = pair.a.value("SHOW server_version_num").await?.parse()?;
     let mut direct = Talk::login(pair.a.port()).await?;
     let mut client = Talk::login(pair.daemon.port()).await?;
     for round in ["open", "fenced"] {
@@ -847,6 +855,9 @@ async fn a_query_behind_a_run_without_a_sync_is_answered_as_by_the_server() -> R
             pair.ctl(0, &reject).await?;
         }
         for (n, (group, readies)) in groups(round).iter().enumerate() {
+            if n == BLOCK && version >= 180_000 {
+                continue;
+            }
             direct.send(group).await?;
             let answers = direct.answers(*readies).await;
             let mut wanted = answers.with_context(|| format!("{n}, server"))?;
