@@ -185,11 +185,17 @@ async fn a_held_connection_whose_client_left_never_reaches_the_server() -> Resul
     Ok(())
 }
 
-/// A server of one connection that answers each line when it is told to.
-async fn slow_server() -> Result<(TcpListener, u16)> {
+/// A client has written a line, and its server has read it.
+async fn written() -> Result<(Pair, TcpStream, TcpStream)> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let port = listener.local_addr()?.port();
-    Ok((listener, port))
+    let to = listener.local_addr()?.port();
+    let (pair, port) = fronted(to, to, "", "hold").await?;
+    let mut client = TcpStream::connect(("127.0.0.1", port)).await?;
+    client.write_all(b"write\n").await?;
+    let (mut server, _) = listener.accept().await?;
+    let mut got = [0; 6];
+    server.read_exact(&mut got).await?;
+    Ok((pair, client, server))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -197,13 +203,8 @@ async fn what_was_sent_before_the_fence_is_answered_and_counts_until_then() -> R
     if skipped() {
         return Ok(());
     }
-    let (listener, to) = slow_server().await?;
-    let (pair, port) = fronted(to, to, "", "hold").await?;
-    let mut client = TcpStream::connect(("127.0.0.1", port)).await?;
-    client.write_all(b"write\n").await?;
-    let (mut server, _) = listener.accept().await?;
+    let (pair, mut client, mut server) = written().await?;
     let mut got = [0; 6];
-    server.read_exact(&mut got).await?;
     pair.ctl(0, &["prepare", "--primary", "a", "--reason", "test"])
         .await?;
     let shut = tokio::time::timeout(SOON, server.read(&mut got));
@@ -225,13 +226,7 @@ async fn a_connection_lost_with_something_unanswered_is_unknown_until_acknowledg
     if skipped() {
         return Ok(());
     }
-    let (listener, to) = slow_server().await?;
-    let (pair, port) = fronted(to, to, "", "hold").await?;
-    let mut client = TcpStream::connect(("127.0.0.1", port)).await?;
-    client.write_all(b"write\n").await?;
-    let (mut server, _) = listener.accept().await?;
-    let mut got = [0; 6];
-    server.read_exact(&mut got).await?;
+    let (pair, _client, server) = written().await?;
     drop(server);
     until("the outcome to be unknown", SOON, async || {
         Ok(pair.group().await?["in_flight"]["unknown"] == 1)
@@ -257,13 +252,8 @@ async fn a_client_that_leaves_with_rst_leaves_what_it_sent_counted() -> Result<(
     if skipped() {
         return Ok(());
     }
-    let (listener, to) = slow_server().await?;
-    let (pair, port) = fronted(to, to, "", "hold").await?;
-    let mut client = TcpStream::connect(("127.0.0.1", port)).await?;
-    client.write_all(b"write\n").await?;
-    let (mut server, _) = listener.accept().await?;
+    let (pair, client, mut server) = written().await?;
     let mut got = [0; 6];
-    server.read_exact(&mut got).await?;
     client.set_zero_linger()?;
     drop(client);
     let shut = tokio::time::timeout(SOON, server.read(&mut got));
