@@ -1308,8 +1308,11 @@ async fn unknown_writes_are_settled_on_the_new_primary() {
     signal(receiver.parse().unwrap(), Signal::STOP);
     let never_arrived = xid(root.query(id).await.unwrap());
     a.kill();
+    // The loss of a child restarts the standby's processes, at a moment of the postmaster's own:
+    // only a session that it has ended shows that logins reach the restarted ones.
+    let mut witness = b.client().await;
     signal(receiver.parse().unwrap(), Signal::KILL);
-    // The loss of a child restarts the standby's processes.
+    witness.query("SELECT pg_sleep(30)").await.unwrap_err();
     let mut candidate = loop {
         if let Ok(client) = Client::connect(&b.endpoint(), &superuser()).await {
             break client;
