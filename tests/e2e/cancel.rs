@@ -6,12 +6,12 @@
 
 use anyhow::{Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use writefence_tests::postgres::{Options, skipped};
 use writefence_tests::script::{Cut, Talk, message};
 use writefence_tests::{Cluster, Daemon, DaemonOptions};
 
-use crate::support::startup;
+use crate::support::{Pair, startup};
 
 const ROUNDS: usize = 10_000;
 const SESSIONS: usize = 8;
@@ -92,5 +92,51 @@ async fn a_cancel_never_hits_a_later_statement_in_ten_thousand_races() -> Result
     // A race that always ends the same way is none.
     let enough = ROUNDS / 50;
     ensure!(all.cancelled > enough && all.finished > enough, "{all:?}");
+    Ok(())
+}
+
+/// Passes everything on but cancels: their connections are taken, and then nothing happens.
+async fn deaf_to_cancels(target: u16) -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = [0; 8];
+                near.read_exact(&mut head).await?;
+                if head.ends_with(&80_877_102u32.to_be_bytes()) {
+                    return std::future::pending().await;
+                }
+                let mut far = TcpStream::connect(("127.0.0.1", target)).await?;
+                far.write_all(&head).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    Ok(port)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_that_the_server_does_not_close_keeps_no_session_without_its_wall() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start_behind(deaf_to_cancels, |options| {
+        "[limits]\nconnect_timeout = \"60s\"\n".clone_into(&mut options.extra);
+    })
+    .await?;
+    let mut talk = Talk::start(pair.daemon.port(), &startup()).await?;
+    let sleep = message("Q SELECT pg_sleep(0.3)")?;
+    talk.send(&sleep, Cut::Whole).await;
+    cancel(pair.daemon.port(), &talk.key.clone()).await?;
+    talk.read_until(b"Z", &mut Vec::new()).await?;
+    let run = pair
+        .ctl(0, &["switchover", "--to", "b", "--reason", "x"])
+        .await?;
+    let evidence = run["certificate"]["evidence"]["detail"].as_str();
+    ensure!(
+        evidence.is_some_and(|said| said.contains("0 foreign sessions were ended")),
+        "{evidence:?}"
+    );
     Ok(())
 }

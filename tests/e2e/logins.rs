@@ -4,12 +4,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use writefence_tests::eventually::{pause, until};
 use writefence_tests::pki::{Pki, Valid};
 use writefence_tests::postgres::skipped;
 use writefence_tests::{DaemonOptions, process};
 
 use crate::secure::{PASSWORD, Secure};
+use crate::support::{Pair, startup_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scram_is_verified_here_with_and_without_channel_binding() -> Result<()> {
@@ -217,7 +220,7 @@ async fn a_login_that_is_passed_through_works_and_its_session_ends_with_the_move
         .kill_on_drop(true)
         .spawn()?;
     let mut input = child.stdin.take().context("its input")?;
-    tokio::io::AsyncWriteExt::write_all(&mut input, b"SELECT 1;\n").await?;
+    input.write_all(b"SELECT 1;\n").await?;
     until("the session", Duration::from_secs(10), async || {
         let sessions = world.daemon.ctl(&["sessions"]).await?.ok()?;
         Ok(sessions.text.contains("passthrough"))
@@ -228,7 +231,7 @@ async fn a_login_that_is_passed_through_works_and_its_session_ends_with_the_move
         .ctl(&["switchover", "--to", "b", "--reason", "test"])
         .await?
         .ok()?;
-    tokio::io::AsyncWriteExt::write_all(&mut input, b"SELECT 2;\n").await?;
+    input.write_all(b"SELECT 2;\n").await?;
     drop(input);
     let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await??;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -307,5 +310,84 @@ async fn who_guesses_passwords_is_slowed_down_and_others_are_not() -> Result<()>
         "{last}"
     );
     ensure!(world.answer("sslmode=require", "SELECT 1").await? == "1");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logins_that_are_begun_and_never_ended_hold_up_nobody() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let plain = |pki: &Pki, verifier: &str, options: &mut DaemonOptions| {
+        let users = pki.secret("users.txt", &format!("\"app\" \"{verifier}\"\n"))?;
+        options.listen = format!("auth = \"scram\"\nusers_file = {users:?}\n");
+        "[limits]\nlogin_timeout = \"60s\"\n".clone_into(&mut options.extra);
+        Ok(())
+    };
+    let world = Secure::start(plain).await?;
+    // Of a user that has logged in from here before, and of one that never has.
+    for known in [false, true] {
+        let mut stalled = Vec::new();
+        for _ in 0..70 {
+            let mut stream = TcpStream::connect(("127.0.0.1", world.daemon.port())).await?;
+            stream.write_all(&startup_of("app", "postgres")).await?;
+            ensure!(stream.read_u8().await? == b'R');
+            stalled.push(stream);
+        }
+        let answer = world.answer("sslmode=disable", "SELECT 1");
+        let answer = tokio::time::timeout(Duration::from_secs(20), answer).await;
+        ensure!(answer.with_context(|| format!("known: {known}"))?? == "1");
+    }
+    Ok(())
+}
+
+/// Ends the login of the user `cut` when its password is there, as a barrier may; passes others on.
+async fn cuts_logins_short(target: u16) -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = vec![0; 8 * 1024];
+                let n = near.read(&mut head).await?;
+                head.truncate(n);
+                if head.windows(4).any(|bytes| bytes == b"cut\0") {
+                    near.write_all(b"R\0\0\0\x08\0\0\0\x03").await?;
+                    let _ = near.read(&mut head).await?;
+                    near.write_all(b"E\0\0\0\x1aSFATAL\0C57P01\0Mended\0\0")
+                        .await?;
+                    return Ok((0, 0));
+                }
+                let mut far = TcpStream::connect(("127.0.0.1", target)).await?;
+                far.write_all(&head).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    Ok(port)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_that_is_passed_through_and_cut_short_is_not_begun_again_but_told() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let pair = Pair::start_behind(cuts_logins_short, |options| {
+        "auth = \"passthrough\"".clone_into(&mut options.listen);
+    })
+    .await?;
+    let mut client = TcpStream::connect(("127.0.0.1", pair.daemon.port())).await?;
+    client.write_all(&startup_of("cut", "postgres")).await?;
+    let mut asked = [0; 9];
+    client.read_exact(&mut asked).await?;
+    ensure!(asked == *b"R\0\0\0\x08\0\0\0\x03", "{asked:?}");
+    client.write_all(b"p\0\0\0\x06x\0").await?;
+    let mut told = Vec::new();
+    client.read_to_end(&mut told).await?;
+    let told = String::from_utf8_lossy(&told);
+    ensure!(
+        told.starts_with('E') && told.contains("C57P03\0Mthe login was cut short"),
+        "{told:?}"
+    );
     Ok(())
 }

@@ -20,6 +20,7 @@ mod faults;
 mod fence;
 mod former;
 mod frames;
+mod frozen;
 mod garbage;
 mod groups;
 mod hardship;

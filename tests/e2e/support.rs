@@ -21,10 +21,21 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn start(tune: impl FnOnce(&mut DaemonOptions)) -> Result<Self> {
+        Self::start_behind(async |port| Ok(port), tune).await
+    }
+
+    /// The same, with something between the daemon and `a`: given its port, it says its own.
+    pub(crate) async fn start_behind(
+        between: impl AsyncFnOnce(u16) -> Result<u16>,
+        tune: impl FnOnce(&mut DaemonOptions),
+    ) -> Result<Self> {
         let a = Cluster::create("a", &Options::default()).await?;
         a.query("CREATE TABLE t (a int)").await?;
         let b = a.standby("b").await?;
         let mut options = DaemonOptions::new(&[&a, &b]);
+        if let Some((_, port)) = options.regions.first_mut() {
+            *port = between(*port).await?;
+        }
         tune(&mut options);
         let daemon = Daemon::start(options).await?;
         daemon

@@ -85,6 +85,34 @@ impl Process {
         eventually(&what, within, async || Ok(self.ended())).await
     }
 
+    /// Stops it and everything below it where they stand, as a machine does that hangs: connections stay
+    /// open, and nothing answers.
+    ///
+    /// # Errors
+    /// It cannot be signalled.
+    pub fn freeze(&self) -> Result<()> {
+        // First the one that forks.
+        kill_process(self.pid(), Signal::STOP)?;
+        let stands = || matches!(state(self.pid()), None | Some('T'));
+        if !eventually::blocking(GOODBYE, stands) {
+            bail!("{} does not stop at SIGSTOP", self.name);
+        }
+        self.signal_all(Signal::STOP);
+        Ok(())
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for pid in with_descendants(self.pid()) {
+            // One that has ended needs none.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// SIGKILL to it and to everything below it, as if the machine had lost power. It is stopped
     /// first: a process that still forks while we look would leave a child behind.
     ///

@@ -98,6 +98,8 @@ pub(crate) struct Line {
     driver: Mutex<Option<Arc<Driven>>>,
     means: Means,
     pub(crate) seen: ArcSwapOption<Seen>,
+    /// When the probe that is not answered yet was asked.
+    pub(crate) asked: ArcSwapOption<Instant>,
     /// Rung when the next probe is not to wait for its time.
     pub(crate) look_now: Notify,
 }
@@ -152,6 +154,7 @@ impl Line {
             driver: Mutex::default(),
             means,
             seen: ArcSwapOption::empty(),
+            asked: ArcSwapOption::empty(),
             look_now: Notify::new(),
         }
     }
@@ -173,6 +176,17 @@ impl Line {
             });
         }
         Ok(Held { slot: held })
+    }
+
+    /// What the last probe showed; of a server that leaves the next one without an answer for all
+    /// the time that an answer has, that it does so. The probe itself tries twice.
+    pub(crate) fn shown(&self) -> Option<Arc<Seen>> {
+        let seen = self.seen.load_full()?;
+        let waits = self.asked.load().as_ref().map(|asked| asked.elapsed());
+        Some(match waits.filter(|waits| *waits >= self.how.timeout) {
+            Some(waits) => seen.overdue(waits),
+            None => seen,
+        })
     }
 
     /// Nobody answers where the name led.

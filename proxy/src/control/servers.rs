@@ -43,6 +43,18 @@ impl Seen {
     pub(crate) fn known(&self) -> Option<&Observation> {
         self.answer.as_ref().ok()
     }
+
+    /// The same of a server that has been asked again and says nothing: it is not known to answer.
+    pub(crate) fn overdue(self: Arc<Self>, waits: Duration) -> Arc<Self> {
+        if self.answer.is_err() {
+            return self;
+        }
+        let ms = waits.as_millis();
+        Arc::new(Self {
+            answer: Err(format!("it was asked {ms} ms ago and has not answered yet")),
+            ..(*self).clone()
+        })
+    }
 }
 
 /// On whose behalf a server is closed or opened: so that a late call of an earlier run, or another
@@ -223,5 +235,30 @@ pub(crate) fn successor(of: Identity, fence_lsn: Option<Lsn>, accept_loss: bool)
         of,
         fence_lsn,
         loss,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::tests::fake::primary;
+
+    #[test]
+    fn a_server_that_leaves_a_probe_unanswered_is_not_known_to_answer() {
+        let (at, seen) = (Instant::now(), primary("a", 1));
+        let shown = Arc::new(Seen {
+            answer: Ok(seen.clone()),
+            last: Some(seen.clone()),
+            last_at: Some(at),
+            at,
+        });
+        let overdue = shown.overdue(Duration::from_millis(2500));
+        assert!(overdue.known().is_none());
+        let why = overdue.answer.clone().unwrap_err();
+        assert_eq!(why, "it was asked 2500 ms ago and has not answered yet");
+        assert_eq!((&overdue.last, overdue.last_at), (&Some(seen), Some(at)));
+        // What it failed by says more.
+        let again = Arc::clone(&overdue).overdue(Duration::from_secs(9));
+        assert_eq!(again.answer, Err(why));
     }
 }

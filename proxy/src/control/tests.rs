@@ -17,6 +17,8 @@ use super::settings::Settings;
 use super::verbs;
 use crate::fleet::{Store as _, StoredPhase, Written};
 use crate::gate::{Lane, Phase};
+use crate::sessions::{Bounds, Key, SessionGuard, WallState, Who};
+use crate::upstream::Region;
 use fake::{Fake, World};
 
 fn call() -> Call {
@@ -334,6 +336,42 @@ async fn a_failover_takes_over_where_the_old_primary_died_under_a_switchover() {
     let run = rest(&desk).await;
     assert_eq!(run.state, RunState::Done, "{:?}", run.error);
     assert_eq!(desk.accepted().as_str(), "b");
+}
+
+/// A session that reads in region a and has been let go.
+fn reader(desk: &Desk) -> SessionGuard {
+    let who = Who {
+        user: "app".to_owned(),
+        database: "app".to_owned(),
+        application_name: String::new(),
+        client: ([127, 0, 0, 1], 1).into(),
+    };
+    let bounds = Bounds {
+        all: 10,
+        per_user: 0,
+        per_database: 0,
+    };
+    let guard = desk.group.sessions.enter(who, Key::new(0), bounds).unwrap();
+    guard.set_backend(Some((Region::new("a"), 7)));
+    guard.set_wall(WallState::Reading);
+    guard
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_primary_that_hangs_behind_a_move_is_let_go_of_and_one_that_answers_is_not() {
+    for hangs in [true, false] {
+        let World { desk, fake, .. } = World::open().await;
+        let reader = reader(&desk);
+        verbs::switchover(&desk, call(), to("b")).await.unwrap();
+        fake.reached("promote").await;
+        if hangs {
+            fake.silence("a");
+        }
+        let run = rest(&desk).await;
+        assert_eq!(desk.accepted().as_str(), "b", "{:?}", run.error);
+        assert_eq!(reader.must_give_up(false, true), hangs);
+        assert!(!reader.must_give_up(true, false), "where it is by now");
+    }
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ pub(super) struct Pass {
 }
 
 /// How long our own sessions that stand without a wall are waited for before they are ended: a
-/// login takes some milliseconds, more on a busy machine, and a cancel under way its time.
+/// login takes some milliseconds, more on a busy machine.
 pub const PATIENCE: Duration = Duration::from_millis(500);
 
 type Own<'a> = &'a (dyn Fn() -> Vec<OwnBackend> + Send + Sync);

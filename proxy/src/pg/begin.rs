@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::auth::Admitted;
 use super::classify::Eyes;
 use super::frame::put;
+use super::left::left;
 use super::leg::Leg;
 use super::message::{parameter, ready};
 use super::refuse;
@@ -131,7 +132,7 @@ async fn first_login(
 ) -> Result<(Server, Vec<Bytes>, LoggingIn), Vec<u8>> {
     let started = Instant::now();
     let settings = group.settings.load_full();
-    loop {
+    'wanted: loop {
         let accepted = group.targets.accepted();
         let fenced = group.gate.look(Lane::Sql).phase != Phase::Open;
         let candidate = group.targets.candidate().filter(|_| fenced);
@@ -142,7 +143,11 @@ async fn first_login(
             let told = |address| under_way.at(address);
             let made = match &mut through {
                 Some(client) => login_through(&target.endpoint, &as_whom, &told, *client).await,
-                None => login_told(&target.endpoint, &as_whom, &told).await,
+                None => tokio::select! {
+                    made = login_told(&target.endpoint, &as_whom, &told) => made,
+                    // The primary has moved meanwhile, and this server may never answer.
+                    () = left(group, target.serial) => continue 'wanted,
+                },
             };
             match made {
                 Ok(mut connected) => {
@@ -151,7 +156,14 @@ async fn first_login(
                     let server = Server::new(connected, target, &group.params);
                     return Ok((server, notices, under_way));
                 }
-                Err(e) => last = Some((target, e)),
+                Err(e) => {
+                    // Nobody else can go on with a client that is in the middle of an exchange.
+                    let is_over = through.is_some() && cuts_short(&e);
+                    last = Some((target, e));
+                    if is_over {
+                        break;
+                    }
+                }
             }
         }
         let Some((target, e)) = last else { continue };
@@ -170,9 +182,9 @@ async fn first_login(
                 put(&mut refusal, b'E', &[&said.raw]);
                 return Err(refusal);
             }
-            // The client is in the middle of an exchange with a server that does not go on.
-            LoginError::Timeout { .. } | LoginError::Closed { .. } if through.is_some() => {
-                return Err(unreached(&target, waited, &e));
+            _ if through.is_some() && cuts_short(&e) => {
+                refuse::cut_short(target.region.as_str(), &chain(&e)).error(&mut refusal);
+                return Err(refusal);
             }
             // Nothing was done by it, and the client has not heard of it.
             LoginError::Server { .. }
@@ -183,6 +195,26 @@ async fn first_login(
             _ => return Err(unreached(&target, waited, &e)),
         }
         tokio::time::sleep(std::time::Duration::from_millis(RETRY_MS)).await;
+    }
+}
+
+/// Whether a server may have ended a login that it had begun: the barrier does so to whoever it does
+/// not know, as behind an address translation. Of a login that is passed through the client has
+/// heard, so it cannot be tried again in its stead.
+fn cuts_short(e: &LoginError) -> bool {
+    match e {
+        LoginError::Timeout { .. } | LoginError::Closed { .. } => true,
+        // Not 57P03, which is said before anything is asked.
+        LoginError::Server { source: said, .. } => {
+            matches!(said.sqlstate.as_str(), "57P01" | "57P02")
+        }
+        LoginError::Unreachable { .. }
+        | LoginError::Protocol { .. }
+        | LoginError::NoPassword { .. }
+        | LoginError::NotAllowed { .. }
+        | LoginError::OtherVerifier { .. }
+        | LoginError::Tls { .. }
+        | LoginError::UnsupportedAuth { .. } => false,
     }
 }
 

@@ -187,6 +187,8 @@ impl Session {
         }
         self.handle.set_backend(None);
         self.handle.set_wall(WallState::Down);
+        // A cancel on its way is for a backend that is of no concern any more.
+        self.cancelling = None;
         self.let_go = false;
         self.track.server_lost();
         self.track.tx = Tx::Idle;

@@ -234,6 +234,8 @@ impl Session {
         self.handle.set_wall(WallState::Down);
         self.handle.set_ahead(None, 0);
         self.handle.set_close_needed(false);
+        // A wish that the old server be given up is about that one.
+        self.handle.take_give_up(false, false);
         self.last_words = None;
         self.track.moved();
         self.refused = None;

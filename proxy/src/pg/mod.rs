@@ -29,6 +29,7 @@ pub mod idle;
 mod kept;
 pub mod kicked;
 mod lasting;
+mod left;
 mod leg;
 pub mod listener;
 mod lost;

@@ -111,6 +111,22 @@ pub(crate) fn unreachable(region: &str, waited: Duration, why: &str) -> Report {
     }
 }
 
+/// A login that was passed through ended in the middle; others are tried again.
+pub(crate) fn cut_short(region: &str, why: &str) -> Report {
+    Report {
+        severity: "FATAL",
+        sqlstate: "57P03".into(),
+        message: format!(
+            "the login was cut short by the server of region \"{region}\", as happens while the \
+             primary is moved"
+        ),
+        detail: Some(format!("Nothing was executed. Last: {why}.")),
+        hint: Some(
+            "Connect again. Where auth is not \"passthrough\", that is done for the client.".into(),
+        ),
+    }
+}
+
 /// The server was reached and cannot be logged in to in this session's name.
 pub(crate) fn no_login(region: &str, why: &str) -> Report {
     Report {

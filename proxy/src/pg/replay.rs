@@ -12,6 +12,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::frame::put;
+use super::left::left;
 use super::message::query;
 use super::params::Pairs;
 use super::server::Server;
@@ -186,7 +187,11 @@ pub(crate) async fn prepare(
     let as_whom = login_as(&target, &who, timeout);
     let under_way = group.sessions.logs_in(&target.region);
     let told = |address| under_way.at(address);
-    let connected = login_told(&target.endpoint, &as_whom, &told).await;
+    let connected = tokio::select! {
+        connected = login_told(&target.endpoint, &as_whom, &told) => connected,
+        // Another server is wanted by now, and this one may never answer.
+        () = left(&group, target.serial) => return Err(MoveError::Abandoned),
+    };
     let connected = connected.inspect_err(|_| {
         group
             .sessions

@@ -30,6 +30,9 @@ use crate::gate::{End as HoldEnd, Epoch, Lane, Look, Parked, Permit, Phase, Watc
 use crate::group::Group;
 use crate::sessions::{SessionGuard, SessionState, WallState};
 
+/// Why a server is gone that was let go of.
+pub(crate) const GIVEN_UP: &str = "it was given up";
+
 /// Why a session is over. None of these is a failure of ours.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -392,8 +395,9 @@ impl Session {
 
     /// A cancel or an end was asked for.
     async fn on_asked(&mut self) -> Result<(), End> {
-        if self.handle.take_give_up() && self.permit.is_some() && self.server.is_some() {
-            return self.on_server_gone("it was given up").await;
+        let (permitted, stale) = (self.permit.is_some(), self.stale());
+        if self.handle.take_give_up(permitted, stale && self.is_owed()) && self.server.is_some() {
+            return self.on_server_gone(GIVEN_UP).await;
         }
         if self.handle.take_reprove() {
             self.prove_again();
@@ -421,6 +425,11 @@ impl Session {
             self.send_cancel();
         }
         Ok(())
+    }
+
+    /// It waits for its server. Whoever is in rest moves as always.
+    fn is_owed(&self) -> bool {
+        !self.track.answered() || self.track.tx != Tx::Idle
     }
 
     /// Asks the server to cancel what it is doing for this session.

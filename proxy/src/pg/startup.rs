@@ -223,6 +223,9 @@ fn startup(version: u32, body: &[u8]) -> Result<Startup, HelloError> {
     let mut rest = body;
     loop {
         let (name, after) = cstr(rest).ok_or(HelloError::Malformed("a name does not end"))?;
+        if name.is_empty() && !after.is_empty() {
+            return Err(HelloError::Malformed("something follows its end"));
+        }
         if name.is_empty() {
             break;
         }
@@ -296,6 +299,7 @@ mod tests {
             b"user\0ann",
             b"\0",
             b"\xff\0\xff\0\0",
+            b"user\0ann\0\0user\0root\0\0",
         ] {
             assert!(
                 matches!(startup(0x0003_0000, body), Err(HelloError::Malformed(_))),

@@ -7,12 +7,15 @@
 //! The wall is raised by SET and not as a startup option: what a RESET would restore stays the
 //! client's own.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use super::decide::REFUSED;
 use super::frame::head;
 use super::kept::Wrap;
 use super::message::{body, own, parameter_of, report_field};
 use super::relay::Seen;
-use super::session::{End, Session};
+use super::session::{End, GIVEN_UP, Session};
 use super::track::Tx;
 use super::wrap::tells_write;
 use crate::gate::Phase;
@@ -70,9 +73,10 @@ impl Session {
         if self.client_gone {
             return self.permit.is_none();
         }
-        // Nothing of ours may be hit by a cancel that is on its way.
+        // Nothing of ours may be hit by a cancel that is on its way, but for the wall, which is raised
+        // again then: a server that does not close the cancel's connection keeps no session without.
         if self.cancelling.is_some() {
-            return false;
+            return self.bare_at_rest();
         }
         if self.stock_due() || self.undo_due() {
             return true;
@@ -98,11 +102,25 @@ impl Session {
         }
     }
 
+    /// Fenced, with nothing in flight and no transaction, and PostgreSQL would let it write.
+    fn bare_at_rest(&self) -> bool {
+        let free = self.careful && self.server.is_some() && self.track.answered() && !self.passing;
+        let fenced = self.look.phase != Phase::Open;
+        free && fenced
+            && self.track.tx == Tx::Idle
+            && self.kept.wrap == Wrap::None
+            && (!self.wall.up || self.kept.after.rewall)
+    }
+
     /// Puts right what is due.
     pub(crate) async fn chores(&mut self) -> Result<(), End> {
         while self.chores_due() {
             if self.client_gone {
                 return Err(End::ClientGone);
+            }
+            if self.cancelling.is_some() {
+                self.raise().await?;
+                continue;
             }
             if self.undo_due() {
                 self.undo_now().await?;
@@ -270,8 +288,26 @@ impl Session {
         let Some(server) = &mut self.server else {
             return Ok(None);
         };
-        let asked = tokio::time::timeout(timeout, server.ask(messages, readies));
-        let answer = asked.await;
+        // A server that is given up is not waited for: its session is wanted elsewhere.
+        let (targets, serial) = (&self.group.targets, server.target.serial);
+        let permitted = self.permit.is_some();
+        let given_up = poll_fn(|cx| {
+            self.handle.register(cx.waker());
+            let stale = targets.serial() != serial;
+            match self.handle.must_give_up(permitted, stale) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        });
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(timeout, server.ask(messages, readies)) => answer,
+            () = given_up => {
+                // Not to be heard again where the session is then.
+                self.handle.take_give_up(false, false);
+                self.on_server_gone(GIVEN_UP).await?;
+                return Ok(None);
+            }
+        };
         self.answered_us(answer).await
     }
 

@@ -223,6 +223,7 @@ pub struct SessionHandle {
     end: AtomicBool,
     force: AtomicBool,
     give_up: AtomicBool,
+    leave: AtomicBool,
     quit: AtomicU8,
     close_needed: AtomicBool,
     ended: AtomicU64,
@@ -362,11 +363,12 @@ impl SessionHandle {
         self.waker.wake();
     }
 
-    /// True when one of the three was asked for and not yet taken.
+    /// True when one of these was asked for and not yet taken.
     pub fn pressed(&self) -> bool {
         self.force.load(Ordering::Relaxed)
             || self.reprove.load(Ordering::Relaxed)
             || self.give_up.load(Ordering::Relaxed)
+            || self.leave.load(Ordering::Relaxed)
             || self.quit.load(Ordering::Relaxed) != 0
     }
 
@@ -398,9 +400,20 @@ impl SessionHandle {
         self.force.swap(false, Ordering::SeqCst)
     }
 
-    /// Takes a wish for the server to be given up.
-    pub fn take_give_up(&self) -> bool {
-        self.give_up.swap(false, Ordering::SeqCst)
+    /// Whether the connection to the server is to be given up now, asked for and not yet taken.
+    /// `permitted`: it owes the outcome of a write; `stale`: it is not the target any more. Asked of
+    /// a session that has moved meanwhile, a wish to leave says nothing about where it is now.
+    pub fn must_give_up(&self, permitted: bool, stale: bool) -> bool {
+        (permitted && self.give_up.load(Ordering::SeqCst))
+            || (stale && self.leave.load(Ordering::SeqCst))
+    }
+
+    /// Takes the wishes for the server to be given up; see `must_give_up`.
+    pub fn take_give_up(&self, permitted: bool, stale: bool) -> bool {
+        let must = self.must_give_up(permitted, stale);
+        self.give_up.store(false, Ordering::SeqCst);
+        self.leave.store(false, Ordering::SeqCst);
+        must
     }
 
     /// Counts a transaction of the session's that has ended. Only the session calls this, so the
@@ -596,6 +609,7 @@ impl Sessions {
             end: AtomicBool::new(false),
             force: AtomicBool::new(false),
             give_up: AtomicBool::new(false),
+            leave: AtomicBool::new(false),
             quit: AtomicU8::new(0),
             close_needed: AtomicBool::new(false),
             meter: Meter::default(),
@@ -776,6 +790,21 @@ impl Sessions {
         if let Some(session) = self.by_id(id) {
             session.ask_give_up();
         }
+    }
+
+    /// Has every session that is logged in to a region let go of what it waits for there, if that is
+    /// not the target; how many there are.
+    pub fn leave(&self, region: &Region) -> usize {
+        let mut all = self.handles();
+        all.retain(|s| {
+            let told = s.told();
+            told.backend.as_ref().is_some_and(|(at, _)| at == region)
+        });
+        for session in &all {
+            session.leave.store(true, Ordering::SeqCst);
+            session.waker.wake();
+        }
+        all.len()
     }
 
     /// Asks a session to end whatever it is doing; false: there is none of this number.

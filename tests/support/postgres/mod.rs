@@ -204,6 +204,21 @@ impl Cluster {
             .map_or(Ok(()), |mut server| server.kill_all())
     }
 
+    /// Stops every process of the server where it stands; its connections stay open.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn freeze(&self) -> Result<()> {
+        self.server.as_ref().context("no server runs")?.freeze()
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) {
+        if let Some(server) = &self.server {
+            server.thaw();
+        }
+    }
+
     fn command(&self, program: &str) -> Command {
         self.programs.command(program, self.folder.path())
     }

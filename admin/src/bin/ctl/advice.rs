@@ -68,7 +68,8 @@ pub(crate) fn of_run(run: &Run) -> Vec<String> {
     match run.state {
         RunState::Running | RunState::Interrupted if run.next == Some(Verb::Abort) => {}
         RunState::Running | RunState::Interrupted => next.extend(way_back(run)),
-        RunState::Aborting | RunState::Done | RunState::Aborted => {}
+        RunState::Aborting => next.extend(way_forward(run)),
+        RunState::Done | RunState::Aborted => {}
         RunState::RolledBack if run.kind == RunKind::Drill && run.error.is_none() => {
             next.push(format!("nothing: writes pass in {}", from(run)));
         }
@@ -113,6 +114,16 @@ fn way_back(run: &Run) -> Option<String> {
             run.id
         )
     })
+}
+
+/// The way back ends on the old primary; where that never answers again, only a failover goes on.
+fn way_forward(run: &Run) -> Option<String> {
+    Some(format!(
+        "if {} is gone: `{} --to {} --reason ID --dry-run` says what moving would lose",
+        from(run),
+        command(Verb::Failover, &run.group),
+        run.to.as_deref()?
+    ))
 }
 
 fn command(verb: Verb, group: &str) -> String {

@@ -101,8 +101,7 @@ impl Servers for Observer {
         self.lines
             .iter()
             .find(|line| line.region == *region)?
-            .seen
-            .load_full()
+            .shown()
     }
 
     fn observe<'a>(&'a self, region: &'a Region) -> Work<'a, Observation> {

@@ -49,6 +49,7 @@ pub(crate) async fn watch(
 
 /// Probes a region and keeps what was seen.
 async fn look(line: &Line) {
+    line.asked.store(Some(Arc::new(clock::now())));
     let (mut at, mut answer) = probed(line).await;
     // One try more: a connection that the server ended since is no sign of a dead server.
     if answer.is_err() {
@@ -86,6 +87,7 @@ async fn look(line: &Line) {
         last_at,
         at,
     })));
+    line.asked.store(None);
 }
 
 /// What a region says, and when it was asked: what has happened since may be missing in the answer.

@@ -156,9 +156,14 @@ pub(crate) async fn for_failover(desk: &Desk, to: &Region) -> Vec<Finding> {
         rights::of(&mut found, &new, survey);
     }
     let old = desk.accepted();
-    let last = desk.servers.seen(&old);
-    if last.is_some_and(|seen| seen.known().is_some_and(|seen| seen.writable == Some(true))) {
-        let text = format!("{old} answers and takes writes: `switchover` would lose nothing");
+    if let Some(last) = desk.servers.seen(&old)
+        && last.known().is_some_and(|seen| seen.writable == Some(true))
+    {
+        let text = format!(
+            "{old} was asked {} ms ago, answered and took writes: if it still does, `switchover` \
+             would lose nothing",
+            clock::ms_since(last.at)
+        );
         found.push(warn("primary", text));
     }
     let stated = loss::stated(desk, &desk.accepted(), to, new.seen.as_ref().ok());

@@ -211,7 +211,24 @@ impl Course {
             }
             DrainOutcome::TimedOut | DrainOutcome::Superseded => {
                 let last = self.desk.drains.last().unwrap_or(draining);
-                Err(Stop::Failed(not_drained(&self.desk.drains.document(&last))))
+                let mut error = not_drained(&self.desk.drains.document(&last));
+                if self.kind != RunKind::Steps {
+                    error.hint = Some(self.of_stragglers().to_owned());
+                }
+                Err(Stop::Failed(error))
+            }
+        }
+    }
+
+    /// What to do about them where nobody sits between the steps.
+    const fn of_stragglers(&self) -> &'static str {
+        match self.kind {
+            RunKind::Switchover | RunKind::Drill => {
+                "the run goes back by itself; end the stragglers and start again, or start again with \
+                 `--force-stragglers`"
+            }
+            RunKind::Failover | RunKind::Steps => {
+                "the fence stays; end the stragglers and repeat the command, or `abort`"
             }
         }
     }

@@ -101,7 +101,7 @@ pub(super) struct Fake {
 #[derive(Default)]
 struct State {
     servers: HashMap<String, Observation>,
-    silent: HashSet<String>,
+    silent: HashMap<String, Instant>,
     failing: HashMap<&'static str, ApiError>,
     blocked: HashSet<&'static str>,
     calls: Vec<String>,
@@ -156,7 +156,8 @@ impl Fake {
 
     /// A server that answers nobody.
     pub(super) fn silence(&self, region: &str) {
-        self.state().silent.insert(region.to_owned());
+        let now = Instant::now();
+        self.state().silent.insert(region.to_owned(), now);
     }
 
     /// Resolves once such a call was made.
@@ -177,7 +178,7 @@ impl Fake {
             let mut state = self.state();
             state.calls.push(format!("{verb} {region}"));
             state.lines.insert(verb.to_owned(), lines);
-            let silent = state.silent.contains(region);
+            let silent = state.silent.contains_key(region);
             let answer = match state.failing.get(verb) {
                 Some(error) => Err(error.clone()),
                 None if silent => Err(ApiError::new(Code::TargetUnreachable, "no answer")),
@@ -199,13 +200,17 @@ impl Fake {
 
 impl Servers for Fake {
     fn seen(&self, region: &Region) -> Option<Arc<Seen>> {
-        let seen = self.state().servers.get(region.as_str()).cloned()?;
-        let at = Instant::now();
-        let (answer, last) = (Ok(seen.clone()), Some(seen));
+        let state = self.state();
+        let seen = state.servers.get(region.as_str()).cloned()?;
+        let (at, silent) = (Instant::now(), state.silent.get(region.as_str()));
+        let answer = match silent {
+            Some(_) => Err("no answer".to_owned()),
+            None => Ok(seen.clone()),
+        };
         Some(Arc::new(Seen {
             answer,
-            last,
-            last_at: Some(at),
+            last: Some(seen),
+            last_at: Some(*silent.unwrap_or(&at)),
             at,
         }))
     }

@@ -33,12 +33,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let from = peer.address.ip();
-    let attempt = door.throttle.enter(from, user).await;
-    let attempt = attempt.map_err(|wait| Denied::Throttled {
+    let throttled = |wait| Denied::Throttled {
         user: user.to_owned(),
         from,
         wait,
-    })?;
+    };
+    door.throttle.look(from, user).map_err(throttled)?;
     // Asked for also where the user may not log in here: the time it takes must not tell.
     let found = find(door, targets, user).await?.filter(|_| listed);
     let (verifier, found) = verifier(door, user, found).await;
@@ -55,15 +55,22 @@ where
     let (server, reply) = Server::first(mechanism, first, binding, verifier)?;
     say(stream, &[&CONTINUE, reply.as_bytes()]).await?;
     let last = answer(stream).await?;
+    let guess = door.throttle.pay(from, user).map_err(throttled)?;
+    let proven = match server.last(&last) {
+        Ok(proven) => proven,
+        Err(offence) => {
+            guess.was_none();
+            return Err(offence.into());
+        }
+    };
     // The mock verifier fits nobody; that it is asked at all is what looks alike.
-    let (Some(proven), Some(found)) = (server.last(&last)?, found) else {
-        attempt.failed();
+    let (Some(proven), Some(found)) = (proven, found) else {
         if let Some(query) = &door.query {
             query.doubt(user);
         }
         return Err(Denied::Password(user.to_owned()));
     };
-    attempt.succeeded();
+    guess.was_right();
     say(stream, &[&FINAL, proven.last.as_bytes()]).await?;
     Ok(match found.password() {
         Proof::None => Proof::Keys(Arc::new(proven.keys)),

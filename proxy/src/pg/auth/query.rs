@@ -23,7 +23,8 @@ use crate::upstream::{Endpoint, Target, Targets};
 const FRESH: Duration = Duration::from_secs(5);
 /// An answer is taken for this long while the server cannot be asked.
 const STALE: Duration = Duration::from_secs(3600);
-/// Answers that are kept, those about nobody included. Full, all that are not fresh go.
+/// Answers that are kept. Full, those about nobody go first, whoever has made up the names: the
+/// others are what clients log in with during a move. Then all that are not fresh.
 const KEPT: usize = 10_000;
 /// PostgreSQL cuts names at this length; a longer one is nobody's.
 const NAME: usize = 63;
@@ -133,6 +134,9 @@ impl AuthQuery {
         let now = Instant::now();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT {
+            kept.retain(|_, one| one.user.is_some());
+        }
+        if kept.len() >= KEPT {
             kept.retain(|_, one| one.at.elapsed() < FRESH);
         }
         if kept.len() < KEPT {
@@ -213,6 +217,21 @@ fn question(sql: &str, user: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn made_up_names_do_not_drive_out_who_is_known() {
+        let how: How = Box::new(|_| unreachable!("nobody is asked"));
+        let query = AuthQuery::new(String::new(), how);
+        let known = User::new(&Stored::Password(Secret::new("x".to_owned()))).ok();
+        query.keep("known", known.map(Arc::new));
+        query.doubt("known"); // As after five seconds.
+        for n in 0..2 * KEPT {
+            query.keep(&format!("made up {n}"), None);
+        }
+        let found = query.kept("known", STALE).and_then(|kept| kept.user);
+        assert!(found.is_some());
+        assert!(query.kept.lock().expect("no panic").len() <= KEPT);
+    }
 
     #[test]
     fn a_name_is_a_value_whatever_is_in_it() {

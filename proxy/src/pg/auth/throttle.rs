@@ -1,9 +1,10 @@
 //! Failed logins, counted per user and source, and per source.
 //!
 //! Only failures cost anything: a pool that opens hundreds of connections with the right password
-//! meets nothing of this but a short queue. Who has guessed too often is refused before any work is
-//! done, and is looked at again at a slow pace. No more attempts are looked at side by side than may
-//! fail, so guessing in parallel gains nothing. A user that has logged in from a source before does
+//! meets nothing of this. Who has guessed too often is refused before any work is done, and is
+//! looked at again at a slow pace. A guess is paid for when it is made, and given back when it was
+//! right; there is no waiting between the two, so guessing in parallel gains nothing, and who begins
+//! logins and never ends them holds up nobody. A user that has logged in from a source before does
 //! not suffer from what other users do there, since behind a sidecar all share one address.
 
 use std::collections::HashMap;
@@ -11,7 +12,6 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Failures of one user from one source that are looked at, at once and again per second.
@@ -24,9 +24,6 @@ const SOURCE: Rate = Rate {
     burst: 100.0,
     per_second: 10.0,
 };
-/// Attempts side by side of a user that has logged in from this source before; the others wait for
-/// milliseconds.
-const ABREAST: u32 = 64;
 /// Users and sources that are remembered. Beyond it those that have recovered are forgotten, and if
 /// none has, newcomers share one count.
 const REMEMBERED: usize = 10_000;
@@ -41,8 +38,6 @@ struct Rate {
 #[derive(Default)]
 pub struct Throttle {
     table: Mutex<Table>,
-    /// An attempt has ended, so another one may have its turn.
-    ended: Notify,
 }
 
 #[derive(Default)]
@@ -58,23 +53,14 @@ struct Count {
     left: f64,
     at: Instant,
     has_succeeded: bool,
-    in_flight: u32,
 }
 
-/// An attempt that is being looked at. Given up, it is neither a failure nor a success.
-pub(super) struct Attempt<'a> {
+/// A guess that is paid for: a failure, unless it is said to be something else.
+pub(super) struct Guess<'a> {
     throttle: &'a Throttle,
     key: (IpAddr, String),
-}
-
-/// Whether an attempt is looked at.
-#[derive(Debug, PartialEq, Eq)]
-enum Turn {
-    Now,
-    /// When others have ended.
-    Later,
-    /// Not before this has passed.
-    Refused(Duration),
+    /// Of the user and of the source; less than one of a source that had less.
+    paid: [f64; 2],
 }
 
 impl Count {
@@ -83,7 +69,6 @@ impl Count {
             left: rate.burst,
             at: now,
             has_succeeded: false,
-            in_flight: 0,
         }
     }
 
@@ -97,85 +82,57 @@ impl Count {
         (lacks > 0.0).then(|| Duration::from_secs_f64(lacks / rate.per_second))
     }
 
-    /// Whether one more side by side could still fail without being one too many.
-    fn has_room(&self, rate: Rate, now: Instant) -> bool {
-        f64::from(self.in_flight) + 1.0 <= self.left(rate, now)
+    /// Takes one failure, or what is left; says how much.
+    fn pay(&mut self, rate: Rate, now: Instant) -> f64 {
+        let left = self.left(rate, now);
+        let paid = left.clamp(0.0, 1.0);
+        (self.left, self.at) = (left - paid, now);
+        paid
     }
 
-    fn fail(&mut self, rate: Rate, now: Instant) {
-        self.left = (self.left(rate, now) - 1.0).max(0.0);
+    fn give_back(&mut self, paid: f64, rate: Rate, now: Instant) {
+        self.left = (self.left(rate, now) + paid).min(rate.burst);
         self.at = now;
     }
 
     fn is_forgettable(&self, rate: Rate, now: Instant) -> bool {
-        self.in_flight == 0 && self.left(rate, now) >= rate.burst
+        self.left(rate, now) >= rate.burst
     }
 }
 
 impl Throttle {
-    /// Waits for the attempt's turn.
+    /// Looks whether this user may guess now, before anything is done for it.
     ///
     /// # Errors
-    /// It has none now; how long until one is looked at.
-    pub(super) async fn enter(&self, from: IpAddr, user: &str) -> Result<Attempt<'_>, Duration> {
+    /// It may not; how long until it may.
+    pub(super) fn look(&self, from: IpAddr, user: &str) -> Result<(), Duration> {
         let key = (source(from), user.to_owned());
-        loop {
-            // Heard from before the look, so that an end right after it is not missed.
-            let ended = self.ended.notified();
-            tokio::pin!(ended);
-            ended.as_mut().enable();
-            match self.turn(&key, Instant::now()) {
-                Turn::Now => {
-                    return Ok(Attempt {
-                        throttle: self,
-                        key,
-                    });
-                }
-                Turn::Later => ended.await,
-                Turn::Refused(wait) => return Err(wait),
-            }
-        }
+        self.lock().wait(&key, Instant::now()).map_or(Ok(()), Err)
     }
 
-    fn turn(&self, key: &(IpAddr, String), now: Instant) -> Turn {
+    /// Pays for a guess, right before it is compared.
+    ///
+    /// # Errors
+    /// Too many were wrong, maybe since `look`; how long until one is looked at again.
+    pub(super) fn pay(&self, from: IpAddr, user: &str) -> Result<Guess<'_>, Duration> {
+        self.pay_at((source(from), user.to_owned()), Instant::now())
+    }
+
+    fn pay_at(&self, key: (IpAddr, String), now: Instant) -> Result<Guess<'_>, Duration> {
         let mut table = self.lock();
-        let Table {
-            users,
-            sources,
-            overflow,
-        } = &mut *table;
-        let known = users.get(key).is_some_and(|count| count.has_succeeded);
-        let user = room(users, key.clone(), USER, now);
-        let from = room(sources, key.0, SOURCE, now);
-        let mut shared = || *overflow.get_or_insert(Count::new(SOURCE, now));
-        let own = match &user {
-            Some(count) => count.wait(USER, now),
-            None => shared().wait(SOURCE, now),
-        };
-        let others = match &from {
-            _ if known => None,
-            Some(count) => count.wait(SOURCE, now),
-            None => shared().wait(SOURCE, now),
-        };
-        if let Some(wait) = own.max(others) {
-            return Turn::Refused(wait);
+        if let Some(wait) = table.wait(&key, now) {
+            return Err(wait);
         }
-        let fits = match (&user, &from) {
-            (Some(user), _) if known => user.in_flight < ABREAST,
-            (user, from) => {
-                let fits = |count: &Option<&mut Count>, rate| {
-                    count.as_ref().is_none_or(|count| count.has_room(rate, now))
-                };
-                fits(user, USER) && fits(from, SOURCE)
-            }
-        };
-        if !fits {
-            return Turn::Later;
-        }
-        for count in [user, from].into_iter().flatten() {
-            count.in_flight += 1;
-        }
-        Turn::Now
+        make_room(&mut table.users, key.clone(), USER, now);
+        make_room(&mut table.sources, key.0, SOURCE, now);
+        let mut paid = [0.0; 2];
+        table.each(&key, now, |n, count, rate| paid[n] = count.pay(rate, now));
+        drop(table);
+        Ok(Guess {
+            throttle: self,
+            key,
+            paid,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -183,66 +140,79 @@ impl Throttle {
     }
 }
 
-impl Attempt<'_> {
-    /// It failed.
-    pub(super) fn failed(self) {
-        self.failed_at(Instant::now());
+impl Table {
+    /// How long this user may not guess; nobody is remembered by it.
+    fn wait(&self, key: &(IpAddr, String), now: Instant) -> Option<Duration> {
+        let shared = |full: bool| self.overflow.filter(|_| full)?.wait(SOURCE, now);
+        let user = self.users.get(key);
+        let own = match user {
+            Some(count) => count.wait(USER, now),
+            None => shared(self.users.len() >= REMEMBERED),
+        };
+        let others = match self.sources.get(&key.0) {
+            _ if user.is_some_and(|count| count.has_succeeded) => None,
+            Some(count) => count.wait(SOURCE, now),
+            None => shared(self.sources.len() >= REMEMBERED),
+        };
+        own.max(others)
     }
 
-    fn failed_at(self, now: Instant) {
-        let mut table = self.throttle.lock();
-        let Table {
-            users,
-            sources,
-            overflow,
-        } = &mut *table;
-        for (count, rate) in [
-            (users.get_mut(&self.key), USER),
-            (sources.get_mut(&self.key.0), SOURCE),
-        ] {
+    /// The user's count and the source's, by number; who is not remembered has the shared one.
+    fn each(
+        &mut self,
+        key: &(IpAddr, String),
+        now: Instant,
+        mut act: impl FnMut(usize, &mut Count, Rate),
+    ) {
+        let (user, from) = (self.users.get_mut(key), self.sources.get_mut(&key.0));
+        for (n, (count, rate)) in [(user, USER), (from, SOURCE)].into_iter().enumerate() {
             match count {
-                Some(count) => count.fail(rate, now),
-                None => overflow
-                    .get_or_insert(Count::new(SOURCE, now))
-                    .fail(SOURCE, now),
+                Some(count) => act(n, count, rate),
+                None => {
+                    let shared = self.overflow.get_or_insert(Count::new(SOURCE, now));
+                    act(n, shared, SOURCE);
+                }
             }
         }
     }
+}
 
-    /// It succeeded.
-    pub(super) fn succeeded(self) {
+impl Guess<'_> {
+    /// It was right: nothing is paid, and the user is known at this source.
+    pub(super) fn was_right(self) {
+        self.given_back(Instant::now());
         if let Some(count) = self.throttle.lock().users.get_mut(&self.key) {
             count.has_succeeded = true;
         }
     }
-}
 
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
+    /// It was none: nothing is paid.
+    pub(super) fn was_none(self) {
+        self.given_back(Instant::now());
+    }
+
+    fn given_back(&self, now: Instant) {
         let mut table = self.throttle.lock();
-        let Table { users, sources, .. } = &mut *table;
-        let counts = [users.get_mut(&self.key), sources.get_mut(&self.key.0)];
-        for count in counts.into_iter().flatten() {
-            count.in_flight = count.in_flight.saturating_sub(1);
-        }
-        drop(table);
-        self.throttle.ended.notify_waiters();
+        let paid = self.paid;
+        table.each(&self.key, now, |n, count, rate| {
+            count.give_back(paid[n], rate, now);
+        });
     }
 }
 
-fn room<K: std::hash::Hash + Eq>(
+/// Has this one remembered, if there is room.
+fn make_room<K: std::hash::Hash + Eq>(
     counts: &mut HashMap<K, Count>,
     key: K,
     rate: Rate,
     now: Instant,
-) -> Option<&mut Count> {
+) {
     if counts.len() >= REMEMBERED && !counts.contains_key(&key) {
         counts.retain(|_, count| !count.is_forgettable(rate, now));
-        if counts.len() >= REMEMBERED {
-            return None;
-        }
     }
-    Some(counts.entry(key).or_insert_with(|| Count::new(rate, now)))
+    if counts.len() < REMEMBERED {
+        counts.entry(key).or_insert_with(|| Count::new(rate, now));
+    }
 }
 
 /// Whoever has an IPv6 address has 2^64 of them.
@@ -263,74 +233,85 @@ mod tests {
         (HERE, user.to_owned())
     }
 
-    fn attempt<'a>(throttle: &'a Throttle, user: &str, now: Instant) -> Result<Attempt<'a>, Turn> {
-        let key = key(user);
-        match throttle.turn(&key, now) {
-            Turn::Now => Ok(Attempt { throttle, key }),
-            turn => Err(turn),
-        }
+    fn guess<'a>(throttle: &'a Throttle, user: &str, now: Instant) -> Result<Guess<'a>, Duration> {
+        throttle.pay_at(key(user), now)
+    }
+
+    fn right(throttle: &Throttle, user: &str, now: Instant) {
+        let guess = guess(throttle, user, now).ok().unwrap();
+        guess.given_back(now);
+        throttle
+            .lock()
+            .users
+            .get_mut(&key(user))
+            .unwrap()
+            .has_succeeded = true;
     }
 
     #[test]
     fn who_guesses_is_slowed_down_and_nobody_else_is() {
         let (throttle, now) = (Throttle::default(), Instant::now());
-        attempt(&throttle, "good", now).ok().unwrap().succeeded();
+        right(&throttle, "good", now);
         for _ in 0..10 {
-            attempt(&throttle, "bad", now).ok().unwrap().failed_at(now);
+            assert!(guess(&throttle, "bad", now).is_ok());
         }
         let second = Duration::from_secs(1);
-        assert_eq!(
-            attempt(&throttle, "bad", now).err(),
-            Some(Turn::Refused(second))
-        );
-        assert!(attempt(&throttle, "good", now).is_ok());
+        assert_eq!(guess(&throttle, "bad", now).err(), Some(second));
+        assert_eq!(throttle.lock().wait(&key("bad"), now), Some(second));
+        assert!(guess(&throttle, "good", now).is_ok());
         let later = now + second;
-        attempt(&throttle, "bad", later)
-            .ok()
-            .unwrap()
-            .failed_at(later);
-        assert!(attempt(&throttle, "bad", later).is_err());
+        assert!(guess(&throttle, "bad", later).is_ok());
+        assert!(guess(&throttle, "bad", later).is_err());
     }
 
     #[test]
-    fn guesses_side_by_side_are_no_more_than_may_fail() {
+    fn guesses_side_by_side_are_no_more_than_may_fail_and_the_right_ones_cost_nothing() {
         let (throttle, now) = (Throttle::default(), Instant::now());
         let mut abreast: Vec<_> = (0..10)
-            .map(|_| attempt(&throttle, "bad", now).ok())
+            .map(|_| guess(&throttle, "bad", now).ok().unwrap())
             .collect();
-        assert!(abreast.iter().all(Option::is_some));
-        assert_eq!(attempt(&throttle, "bad", now).err(), Some(Turn::Later));
-        abreast.pop().flatten().unwrap().failed_at(now);
-        assert_eq!(attempt(&throttle, "bad", now).err(), Some(Turn::Later));
-        abreast.pop().flatten().unwrap().succeeded();
-        assert!(attempt(&throttle, "bad", now).is_ok());
+        assert!(guess(&throttle, "bad", now).is_err());
+        abreast.pop().unwrap().given_back(now);
+        assert!(guess(&throttle, "bad", now).is_ok());
+        assert!(guess(&throttle, "bad", now).is_err());
+        for _ in 0..1000 {
+            right(&throttle, "good", now);
+        }
+        assert!(guess(&throttle, "good", now).is_ok());
+    }
+
+    #[test]
+    fn who_only_begins_a_login_takes_nothing_and_is_not_remembered() {
+        let throttle = Throttle::default();
+        for n in 0..1000 {
+            assert_eq!(throttle.look(HERE, &format!("user{n}")), Ok(()));
+            assert_eq!(throttle.look(HERE, "good"), Ok(()));
+        }
+        let table = throttle.lock();
+        assert!(table.users.is_empty() && table.sources.is_empty());
     }
 
     #[test]
     fn many_names_from_one_source_are_one_guesser_but_not_who_has_logged_in_there() {
         let (throttle, now) = (Throttle::default(), Instant::now());
-        attempt(&throttle, "good", now).ok().unwrap().succeeded();
+        right(&throttle, "good", now);
         for n in 0..100 {
-            let user = format!("user{n}");
-            attempt(&throttle, &user, now).ok().unwrap().failed_at(now);
+            assert!(guess(&throttle, &format!("user{n}"), now).is_ok());
         }
-        assert!(matches!(
-            attempt(&throttle, "another", now).err(),
-            Some(Turn::Refused(_))
-        ));
-        assert!(attempt(&throttle, "good", now).is_ok());
+        assert!(guess(&throttle, "another", now).is_err());
+        // Nor does it give back to the source what it has not paid.
+        right(&throttle, "good", now);
+        assert!(guess(&throttle, "another", now).is_err());
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
         let (throttle, now) = (Throttle::default(), Instant::now());
+        let source = |n| (IpAddr::V4(std::net::Ipv4Addr::from_bits(n)), "x".to_owned());
         for n in 0..11_000 {
-            let key = (IpAddr::V4(std::net::Ipv4Addr::from_bits(n)), "x".to_owned());
-            if throttle.turn(&key, now) == Turn::Now {
-                let throttle = &throttle;
-                Attempt { throttle, key }.failed_at(now);
-            }
+            let _ = throttle.pay_at(source(n), now);
         }
+        assert!(throttle.pay_at(source(11_000), now).is_err());
         let table = throttle.lock();
         assert!(table.users.len() <= REMEMBERED && table.sources.len() <= REMEMBERED);
         assert!(table.overflow.is_some());
