@@ -123,6 +123,7 @@ async fn a_cancel_that_the_server_does_not_close_keeps_no_session_without_its_wa
     }
     let pair = Pair::start_behind(deaf_to_cancels, |options| {
         "[limits]\nconnect_timeout = \"60s\"\n".clone_into(&mut options.extra);
+        "tls.mode = \"disable\"".clone_into(&mut options.region);
     })
     .await?;
     let mut talk = Talk::start(pair.daemon.port(), &startup()).await?;

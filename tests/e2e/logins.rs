@@ -374,6 +374,7 @@ async fn a_login_that_is_passed_through_and_cut_short_is_not_begun_again_but_tol
     }
     let pair = Pair::start_behind(cuts_logins_short, |options| {
         "auth = \"passthrough\"".clone_into(&mut options.listen);
+        "tls.mode = \"disable\"".clone_into(&mut options.region);
     })
     .await?;
     let mut client = TcpStream::connect(("127.0.0.1", pair.daemon.port())).await?;
