@@ -30,6 +30,11 @@ pub struct DaemonOptions {
     pub budget: String,
     /// Login of the daemon's own observer.
     pub observer: String,
+    /// How long a server may be silent before it counts as away. More than the default: the machine
+    /// of the tests is a busy one, and a server that is gone says so at once there.
+    pub silence: String,
+    /// How long a fence waits for requests before it fences their SQL.
+    pub http_deadline: String,
     /// The driver's section.
     pub driver: String,
     /// The HTTP listener, if there is one.
@@ -105,6 +110,8 @@ impl DaemonOptions {
             deadline: "8s".to_owned(),
             budget: "15s".to_owned(),
             observer: SUPERUSER.to_owned(),
+            silence: "10s".to_owned(),
+            http_deadline: "5s".to_owned(),
             driver: "kind = \"postgres\"".to_owned(),
             front: None,
             group: None,
@@ -127,6 +134,8 @@ impl DaemonOptions {
             deadline,
             budget,
             observer,
+            silence,
+            http_deadline,
             driver,
             region,
             listen,
@@ -155,7 +164,7 @@ impl DaemonOptions {
             format!(
                 "{regions}\n[[group.main.listen]]\nkind = \"postgres\"\n\
                  address = \"127.0.0.1:{port}\"\n{listen}\n\n{front}\n\
-                 [group.main.observer]\nuser = \"{observer}\"\n"
+                 [group.main.observer]\nuser = \"{observer}\"\ntimeout = \"{silence}\"\n"
             )
         });
         format!(
@@ -174,6 +183,7 @@ answer = "{answer}"
 begin = "{begin}"
 scope = "{scope}"
 hold = "{hold}"
+http_deadline = "{http_deadline}"
 [group.main.drain]
 grace = "{grace}"
 deadline = "{deadline}"
