@@ -35,6 +35,7 @@ impl Stage {
         let front = http.port;
         let pair = Pair::start(|options| {
             options.front = Some(http);
+            options.be_patient();
             tune(options);
         })
         .await?;

@@ -62,10 +62,7 @@ async fn a_switchover_leaves_a_whole_audit_and_a_report_of_what_it_cost() -> Res
     }
     let pair = Pair::start(|o| {
         // Within it the open transaction waits for a write to be held.
-        o.grace = "10s".into();
-        o.deadline = "10s".into();
-        o.budget = "30s".into();
-        o.hold = "60s".into();
+        o.be_patient();
         o.extra = "[group.main.objectives]\nrto = \"30s\"\nrpo = \"0s\"\n".into();
     })
     .await?;
@@ -190,10 +187,7 @@ async fn a_drill_goes_back_by_itself_and_promotes_nobody() -> Result<()> {
     }
     let pair = Pair::start(|o| {
         // Within it the open transaction waits for a write to be held.
-        o.grace = "10s".into();
-        o.deadline = "10s".into();
-        o.budget = "30s".into();
-        o.hold = "60s".into();
+        o.be_patient();
     })
     .await?;
     let ledger = Ledger::create(&pair.a).await?;

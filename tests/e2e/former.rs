@@ -122,7 +122,10 @@ async fn an_old_primary_that_returns_writable_raises_the_alarm_and_gets_no_write
     let health: Value = serde_json::from_str(&page(&pair.daemon, "/healthz").await?)?;
     let component = &health["components"]["split_brain/main"];
     ensure!(component["status"] == "failed", "{health:#}");
-    ensure!(fs::read_to_string(pair.daemon.log())?.contains("SPLIT BRAIN"));
+    until("it to be in the log", SOON, async || {
+        Ok(fs::read_to_string(pair.daemon.log())?.contains("SPLIT BRAIN"))
+    })
+    .await?;
     let checked = pair.ctl(7, &["verify", "--primary", "b"]).await?;
     ensure!(
         checked.to_string().contains("a takes writes too"),

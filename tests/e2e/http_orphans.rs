@@ -153,12 +153,8 @@ async fn a_drain_names_the_request_that_keeps_it_waiting_and_force_gives_it_up()
     ensure!(forced.code == 4, "{}", forced.text);
     let reply = client.reply().await?;
     assert_eq!(reply.status, 504);
-    let counts = api.in_flight().await?;
-    assert_eq!(
-        (&counts["executing"], &counts["unknown"]),
-        (&0.into(), &1.into())
-    );
-    Ok(())
+    api.until_count("executing", 0).await?;
+    api.until_count("unknown", 1).await
 }
 
 /// HTTP/2 with prior knowledge.

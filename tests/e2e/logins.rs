@@ -36,7 +36,11 @@ async fn a_planned_switchover_with_tls_and_scram_on_both_legs_loses_nothing() ->
     if skipped() {
         return Ok(());
     }
-    let world = Secure::start(Secure::scram).await?;
+    let world = Secure::start(|pki, verifier, options| {
+        options.be_patient();
+        Secure::scram(pki, verifier, options)
+    })
+    .await?;
     let mut command = world.a.program("pgbench");
     let script = world.pki.path("insert.sql");
     std::fs::write(

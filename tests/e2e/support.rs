@@ -143,6 +143,7 @@ impl Raw {
     /// Logs in.
     pub(crate) async fn login(port: u16) -> Result<Self> {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.set_nodelay(true)?;
         stream.write_all(&startup()).await?;
         let mut got = Vec::new();
         while !got.ends_with(b"Z\0\0\0\x05I") {

@@ -23,6 +23,8 @@ impl Wire {
     /// Logs in; what came up to ReadyForQuery is given back too.
     pub(crate) async fn login(port: u16, params: &[(&str, &str)]) -> Result<(Self, Vec<Message>)> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        // Or a message would wait for the answer to the one before.
+        stream.set_nodelay(true)?;
         let mut wire = Self {
             stream,
             got: Vec::new(),

@@ -121,6 +121,15 @@ impl DaemonOptions {
         }
     }
 
+    /// Times that are not over on a machine which stands still for seconds: for tests that nothing
+    /// ends by.
+    pub fn be_patient(&mut self) {
+        "10s".clone_into(&mut self.grace);
+        "20s".clone_into(&mut self.deadline);
+        "40s".clone_into(&mut self.budget);
+        "60s".clone_into(&mut self.hold);
+    }
+
     /// The file's text.
     pub(super) fn config(&self, folder: &Path, port: u16, admin_port: u16) -> String {
         let Self {
