@@ -338,7 +338,7 @@ async fn a_failover_takes_over_where_the_old_primary_died_under_a_switchover() {
     assert_eq!(desk.accepted().as_str(), "b");
 }
 
-/// A session that reads in region a and has been let go.
+/// A session that waits for region a, and whose permit has ended.
 fn reader(desk: &Desk) -> SessionGuard {
     let who = Who {
         user: "app".to_owned(),
@@ -353,7 +353,7 @@ fn reader(desk: &Desk) -> SessionGuard {
     };
     let guard = desk.group.sessions.enter(who, Key::new(0), bounds).unwrap();
     guard.set_backend(Some((Region::new("a"), 7)));
-    guard.set_wall(WallState::Reading);
+    guard.set_wall(WallState::LetGo);
     guard
 }
 
@@ -410,7 +410,7 @@ async fn a_permit_that_outlives_the_budget_rolls_back() {
     let World { desk, .. } = World::open().await;
     let _permit = desk.group.gate.admit(Lane::Sql).unwrap();
     let ask = SwitchoverRequest {
-        budget_ms: Some(30),
+        budget_ms: Some(500),
         ..to("b")
     };
     verbs::switchover(&desk, call(), ask).await.unwrap();
