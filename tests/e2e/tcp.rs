@@ -266,3 +266,24 @@ async fn a_client_that_leaves_with_rst_leaves_what_it_sent_counted() -> Result<(
     ensure!(pair.group().await?["in_flight"]["unknown"] == 0, "it ended");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_takes_nothing_keeps_no_drain_waiting() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let (pair, _client, mut server) = written().await?;
+    // More than lies on the way, so it is not through before somebody takes it.
+    let answer = tokio::spawn(async move { server.write_all(&vec![b'x'; 32 << 20]).await });
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "test"])
+        .await?;
+    let drain = pair.ctl(0, &["watch-drain", "--max-wait", "10s"]).await?;
+    ensure!(drain["outcome"] == "drained", "{drain}");
+    answer.await?.context("the server was heard out")?;
+    ensure!(
+        pair.group().await?["in_flight"]["unknown"] == 0,
+        "it is known"
+    );
+    pair.ctl(0, &["abort"]).await?;
+    Ok(())
+}

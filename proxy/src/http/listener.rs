@@ -35,8 +35,10 @@ const PARTING: Duration = Duration::from_secs(2);
 const CANCELS: usize = 200;
 const CANCELS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Between two looks at a preface that comes in pieces.
+/// Between the first two looks at a preface that comes in pieces, and between the last. Looking costs
+/// more than sending nothing does, so the pauses grow.
 const PREFACE_PIECE: Duration = Duration::from_millis(2);
+const PREFACE_PIECE_MOST: Duration = Duration::from_millis(200);
 
 /// Whether the group opens is decided in milliseconds where its servers answer; connections wait
 /// that long in the socket's queue, so that no first write is refused for being early.
@@ -145,6 +147,7 @@ async fn greet(front: &Front, stream: TcpStream) -> Option<(Socket, bool)> {
 /// Whether the client begins as HTTP/2 clients with prior knowledge do.
 async fn knows_http2(stream: &TcpStream) -> Option<bool> {
     let mut seen = [0; PREFACE.len()];
+    let mut pause = PREFACE_PIECE;
     loop {
         let n = stream.peek(&mut seen).await.ok()?;
         if n == 0 {
@@ -156,7 +159,8 @@ async fn knows_http2(stream: &TcpStream) -> Option<bool> {
         if n == PREFACE.len() {
             return Some(true);
         }
-        sleep(PREFACE_PIECE).await;
+        sleep(pause).await;
+        pause = (pause * 2).min(PREFACE_PIECE_MOST);
     }
 }
 
