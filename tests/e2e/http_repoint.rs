@@ -68,7 +68,7 @@ async fn a_held_write_runs_on_the_new_region_over_the_same_connection() -> Resul
     ] {
         daemon.ctl(step).await?.ok()?;
     }
-    let reply = tokio::time::timeout(Duration::from_secs(10), client.reply()).await??;
+    let reply = timeout(Duration::from_secs(10), client.reply()).await??;
     assert_eq!(reply.status, 200);
     assert_eq!(reply.json()["server"], "b");
     let epoch = daemon.status().await?["epoch"].clone();
@@ -85,7 +85,7 @@ async fn a_held_write_runs_on_the_new_region_over_the_same_connection() -> Resul
         }
         Ok(())
     };
-    tokio::time::timeout(SOON, ended).await??;
+    timeout(SOON, ended).await??;
     until("the old region to be left", SOON, async || {
         Ok(old.open() == 0)
     })
