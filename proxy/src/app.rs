@@ -141,6 +141,14 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
         }
     }
 
+    // The same for those who look at the page, and for who sends a signal: without an ear for it the
+    // daemon would end in place of a reload, or without a word.
+    let page = match config.admin.listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let signals = Signals::heard()?;
+
     let socket =
         writefence_admin::server::bind(&config.admin.socket).map_err(StartError::Socket)?;
     let (control, mut ended) = (Arc::clone(&daemon), stop.clone());
@@ -149,12 +157,12 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
             .await;
     });
     let started = Arc::new(AtomicBool::new(false));
-    if let Some(address) = config.admin.listen {
+    if let Some(listener) = page {
         let ready = Ready {
             started: Arc::clone(&started),
             stop: stop.clone(),
         };
-        watch_page(&tasks, address, Arc::clone(&daemon), ready, stop.clone()).await?;
+        watch_page(&tasks, listener, Arc::clone(&daemon), ready, stop.clone());
     }
     files.add(&parts);
     fronts.into_iter().for_each(|front| listeners.start(front));
@@ -163,7 +171,7 @@ pub async fn serve(path: PathBuf, loaded: Loaded) -> Result<(), StartError> {
     started.store(true, Ordering::Relaxed);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), incarnation = %start.incarnation, "started");
 
-    until_told(&daemon).await?;
+    until_told(&daemon, signals).await;
     tracing::info!("stopping");
     stopper.stop();
     let left = tasks.ended(REST).await;
@@ -225,21 +233,36 @@ fn trail(store: &LocalStore, start: &Start, tasks: &Tasks) -> Result<Trail, Star
     Ok(trail)
 }
 
-/// SIGHUP reloads, SIGTERM and SIGINT end the wait.
-async fn until_told(daemon: &Daemon) -> Result<(), StartError> {
-    let on = |kind| {
-        signal(kind).map_err(|source| StartError::System {
-            what: "listen for signals",
-            source,
+/// Signals that have a meaning here.
+struct Signals {
+    hangup: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// From here on none of them ends the process by itself.
+    fn heard() -> Result<Self, StartError> {
+        let on = |kind| {
+            signal(kind).map_err(|source| StartError::System {
+                what: "listen for signals",
+                source,
+            })
+        };
+        Ok(Self {
+            hangup: on(SignalKind::hangup())?,
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
         })
-    };
-    let mut hangup = on(SignalKind::hangup())?;
-    let mut terminate = on(SignalKind::terminate())?;
-    let mut interrupt = on(SignalKind::interrupt())?;
+    }
+}
+
+/// SIGHUP reloads, SIGTERM and SIGINT end the wait.
+async fn until_told(daemon: &Daemon, mut signals: Signals) {
     loop {
         // Every arm may be dropped: a signal that is not received here stays pending.
         tokio::select! {
-            _ = hangup.recv() => match daemon.reload_now() {
+            _ = signals.hangup.recv() => match daemon.reload_now() {
                 Ok(report) => tracing::info!(
                     applied = ?report.applied,
                     needs_restart = ?report.needs_restart,
@@ -247,8 +270,8 @@ async fn until_told(daemon: &Daemon) -> Result<(), StartError> {
                 ),
                 Err(error) => tracing::error!(%error, "not reloaded"),
             },
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
         }
     }
 }
@@ -258,14 +281,13 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     bound.map_err(|source| StartError::Listen { address, source })
 }
 
-async fn watch_page(
+fn watch_page(
     tasks: &Tasks,
-    address: SocketAddr,
+    listener: TcpListener,
     daemon: Arc<Daemon>,
     ready: Ready,
     mut stop: Shutdown,
-) -> Result<(), StartError> {
-    let listener = bind(address).await?;
+) {
     let page = router(daemon, ready);
     tasks.spawn(async move {
         let stopping = async move { stop.stopping().await };
@@ -277,7 +299,6 @@ async fn watch_page(
             () = stopping => {}
         }
     });
-    Ok(())
 }
 
 /// A limit on the size of files (`ulimit -f`) is a full disk: the write fails and is told. Without

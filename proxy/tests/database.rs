@@ -12,7 +12,9 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -211,14 +213,9 @@ impl Cluster {
     }
 
     fn stopped() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
         Self {
             dir: scratch(),
-            port,
+            port: free_port(),
             child: None,
             template: Template::shared(),
         }
@@ -318,6 +315,26 @@ impl Drop for Cluster {
     }
 }
 
+/// A port that nobody listens on, given once: below those that the system hands to outgoing
+/// connections, of which one could be there when the server starts, and below those of the
+/// end-to-end tests. A name in the system's abstract name space keeps other processes from it.
+fn free_port() -> u16 {
+    static CLAIMS: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());
+    for port in 10_000..15_000 {
+        let name = format!("writefence-database-tests-port-{port}");
+        let name = SocketAddr::from_abstract_name(name).unwrap();
+        let Ok(claim) = UnixDatagram::bind_addr(&name) else {
+            continue;
+        };
+        // Kept also where somebody else listens, so that it is not looked at again.
+        CLAIMS.lock().unwrap().push(claim);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port below 15000");
+}
+
 fn children(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let text = fs::read_to_string(Path::new(&path)).unwrap_or_default();
@@ -403,7 +420,7 @@ fn timeline(number: u32) -> Timeline {
     Timeline::new(number).unwrap()
 }
 
-const BOUND: Duration = Duration::from_secs(10);
+const BOUND: Duration = Duration::from_secs(30);
 
 // ---- login -------------------------------------------------------------------------------------
 
@@ -585,7 +602,7 @@ async fn the_barrier_ends_foreign_writers_and_nobody_else() {
     };
     let me = identity(&mut root).await;
     let t = token("run-1", 3);
-    let closed = evidence::raise(&mut root, &plan(&t, me, 5000), &own)
+    let closed = evidence::raise(&mut root, &plan(&t, me, 30_000), &own)
         .await
         .unwrap();
     let ended: Vec<_> = closed.ended.iter().map(|foreign| foreign.pid).collect();
@@ -612,7 +629,7 @@ async fn the_barrier_ends_foreign_writers_and_nobody_else() {
     evidence::stands(&mut root, &again, closed.since, fence.next_xid, &own)
         .await
         .unwrap();
-    evidence::raise(&mut root, &plan(&t, me, 5000), &own)
+    evidence::raise(&mut root, &plan(&t, me, 30_000), &own)
         .await
         .unwrap();
     assert_eq!(probe(&mut root).await.unwrap().writable, Some(false));
@@ -632,7 +649,7 @@ async fn lifting_is_repeatable_and_only_for_its_own_run() {
     let me = identity(&mut root).await;
     let (first, second) = (token("run-1", 3), token("run-2", 5));
     let lift = evidence::lift;
-    evidence::raise(&mut root, &plan(&first, me, 5000), &no_sessions)
+    evidence::raise(&mut root, &plan(&first, me, 30_000), &no_sessions)
         .await
         .unwrap();
     assert_eq!(
@@ -652,13 +669,13 @@ async fn lifting_is_repeatable_and_only_for_its_own_run() {
         Some(true)
     );
 
-    let late = evidence::raise(&mut root, &plan(&first, me, 5000), &no_sessions).await;
+    let late = evidence::raise(&mut root, &plan(&first, me, 30_000), &no_sessions).await;
     assert!(matches!(late, Err(BarrierError::Held(_))), "{late:?}");
     assert_eq!(probe(&mut root).await.unwrap().writable, Some(true));
 
     // Another session, as another daemon would have it.
     let mut other = a.client().await;
-    let closed = evidence::raise(&mut other, &plan(&second, me, 5000), &no_sessions)
+    let closed = evidence::raise(&mut other, &plan(&second, me, 30_000), &no_sessions)
         .await
         .unwrap();
     assert_eq!(
@@ -726,7 +743,7 @@ async fn a_login_of_ours_that_is_under_way_is_waited_for_and_not_ended() {
         }],
     };
     let t = token("run-1", 3);
-    let closed = evidence::raise(&mut root, &plan(&t, me, 5000), &own)
+    let closed = evidence::raise(&mut root, &plan(&t, me, 30_000), &own)
         .await
         .unwrap();
     assert!(closed.passes > 8, "{closed:?}");
@@ -742,12 +759,12 @@ async fn a_standing_barrier_keeps_others_out() {
     let mut root = a.client().await;
     let me = identity(&mut root).await;
     let t = token("run-1", 3);
-    evidence::raise(&mut root, &plan(&t, me, 5000), &no_sessions)
+    evidence::raise(&mut root, &plan(&t, me, 30_000), &no_sessions)
         .await
         .unwrap();
     let other = Token::new("i-2/main", "run-9", 50).unwrap();
     let mut second = a.client().await;
-    let refused = evidence::raise(&mut second, &plan(&other, me, 5000), &no_sessions).await;
+    let refused = evidence::raise(&mut second, &plan(&other, me, 30_000), &no_sessions).await;
     assert!(matches!(refused, Err(BarrierError::Held(_))), "{refused:?}");
 
     // As if the first daemon had died in the middle of its work on the barrier.
@@ -762,7 +779,7 @@ async fn a_standing_barrier_keeps_others_out() {
     );
     let over = Plan {
         claim: Claim::TakeOver,
-        ..plan(&other, me, 5000)
+        ..plan(&other, me, 30_000)
     };
     evidence::raise(&mut second, &over, &no_sessions)
         .await
@@ -900,7 +917,7 @@ async fn a_barrier_that_a_standby_has_kept_is_lifted_ahead_of_its_promotion() {
     let mut root = a.client().await;
     let me = identity(&mut root).await;
     let old = token("run-1", 3);
-    evidence::raise(&mut root, &plan(&old, me, 5000), &no_sessions)
+    evidence::raise(&mut root, &plan(&old, me, 30_000), &no_sessions)
         .await
         .unwrap();
     let b = Cluster::standby_of(&a).await;
@@ -939,7 +956,7 @@ async fn a_barrier_copied_to_the_new_primary_is_lifted_there() {
     let mut root = a.client().await;
     let me = identity(&mut root).await;
     let old = token("run-1", 3);
-    evidence::raise(&mut root, &plan(&old, me, 5000), &no_sessions)
+    evidence::raise(&mut root, &plan(&old, me, 30_000), &no_sessions)
         .await
         .unwrap();
     let b = Cluster::standby_of(&a).await;
@@ -1034,7 +1051,7 @@ async fn the_fence_lsn_does_not_hang_on_a_synchronous_standby() {
     let in_sync = "SELECT count(*) > 0 FROM pg_stat_replication WHERE sync_state = 'sync'";
     until(&mut root, in_sync).await;
     let t = token("run-1", 3);
-    evidence::raise(&mut root, &plan(&t, me, 5000), &no_sessions)
+    evidence::raise(&mut root, &plan(&t, me, 30_000), &no_sessions)
         .await
         .unwrap();
     let good = evidence::fence_lsn(&mut root, &t, BOUND).await.unwrap();
@@ -1126,7 +1143,7 @@ async fn a_switchover_by_its_parts() {
     targets.establish(first).unwrap();
 
     let t = token("run-1", 3);
-    evidence::raise(&mut root, &plan(&t, me, 5000), &no_sessions)
+    evidence::raise(&mut root, &plan(&t, me, 30_000), &no_sessions)
         .await
         .unwrap();
     let fence = evidence::fence_lsn(&mut root, &t, BOUND).await.unwrap().lsn;

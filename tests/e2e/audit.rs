@@ -30,6 +30,23 @@ fn position(words: &[String], wanted: &str) -> Result<usize> {
     found.with_context(|| format!("no {wanted:?} in {words:#?}"))
 }
 
+/// A run, under a load, that goes on behind its fence once a write is held: a transaction that is
+/// open until then sees to it.
+async fn under_a_hold(pair: &Pair, args: &[&str]) -> Result<Value> {
+    let open = pair.client().await?;
+    open.batch_execute("BEGIN; INSERT INTO t VALUES (1)")
+        .await?;
+    let held = async {
+        until("a write to be held", Duration::from_secs(30), async || {
+            Ok(pair.group().await?["in_flight"]["held"].as_u64() > Some(0))
+        })
+        .await?;
+        Ok(open.batch_execute("COMMIT").await?)
+    };
+    let (run, held) = tokio::join!(pair.ctl(0, args), held);
+    held.and(run)
+}
+
 async fn verify(pair: &Pair, dir: &Path, code: i32) -> Result<Value> {
     let key = pair.ctl(0, &["audit", "key"]).await?;
     let key = key["key"].as_str().context("key")?.to_owned();
@@ -44,6 +61,8 @@ async fn a_switchover_leaves_a_whole_audit_and_a_report_of_what_it_cost() -> Res
         return Ok(());
     }
     let pair = Pair::start(|o| {
+        // Within it the open transaction waits for a write to be held.
+        o.be_patient();
         o.extra = "[group.main.objectives]\nrto = \"30s\"\nrpo = \"0s\"\n".into();
     })
     .await?;
@@ -53,9 +72,8 @@ async fn a_switchover_leaves_a_whole_audit_and_a_report_of_what_it_cost() -> Res
     load.warm().await?;
     pair.ctl(3, &["switchover", "--to", "nowhere", "--reason", "typo"])
         .await?;
-    let run = pair
-        .ctl(0, &["switchover", "--to", "b", "--reason", "CHG-7"])
-        .await?;
+    let move_it = ["switchover", "--to", "b", "--reason", "CHG-7"];
+    let run = under_a_hold(&pair, &move_it).await?;
     pause(Duration::from_millis(200)).await;
     load.stop().await?;
     let id = run["id"].as_str().context("id")?;
@@ -167,7 +185,11 @@ async fn a_drill_goes_back_by_itself_and_promotes_nobody() -> Result<()> {
     if skipped() {
         return Ok(());
     }
-    let pair = Pair::start(|_| ()).await?;
+    let pair = Pair::start(|o| {
+        // Within it the open transaction waits for a write to be held.
+        o.be_patient();
+    })
+    .await?;
     let ledger = Ledger::create(&pair.a).await?;
     let load = ledger.load(&Plan::new(Ledger::endpoint(pair.daemon.port())))?;
     load.warm().await?;
@@ -176,7 +198,7 @@ async fn a_drill_goes_back_by_itself_and_promotes_nobody() -> Result<()> {
         if only {
             args.push("--fence-only");
         }
-        let run = pair.ctl(0, &args).await?;
+        let run = under_a_hold(&pair, &args).await?;
         ensure!(run["kind"] == "drill", "{run}");
         let state = |name: &str| {
             let steps = run["steps"]

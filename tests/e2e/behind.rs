@@ -14,7 +14,7 @@ use writefence_tests::{Cluster, Daemon, DaemonOptions, Relay};
 
 use crate::support::Pair;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn a_candidate_that_replays_nothing_is_refused_before_anything_is_fenced() -> Result<()> {
@@ -64,7 +64,7 @@ async fn a_candidate_that_never_catches_up_is_left_within_the_budget() -> Result
     let begin = Instant::now();
     let move_it = pair
         .daemon
-        .ctl(&["switchover", "--to", "b", "--reason", "x", "--budget", "2s"]);
+        .ctl(&["switchover", "--to", "b", "--reason", "x", "--budget", "6s"]);
     let write = async {
         until("the fence", SOON, async || {
             Ok(pair.group().await?["phase"] == "fenced")
@@ -85,11 +85,14 @@ async fn a_candidate_that_never_catches_up_is_left_within_the_budget() -> Result
     );
     let said = error["message"].as_str().unwrap_or_default();
     ensure!(
-        said.contains("the budget of 2000 ms was over at step caught_up")
+        said.contains("the budget of 6000 ms was over at step caught_up")
             && said.contains("region b: the candidate has replayed"),
         "{said}"
     );
-    ensure!(took < Duration::from_secs(6), "it took {took:?}");
+    ensure!(
+        took < Duration::from_secs(20),
+        "longer than a hold: {took:?}"
+    );
     held.context("a write that waited at the fence goes on where it was")?;
     ensure!(pair.rows(&pair.a).await? == "1");
     let on = pair.a.value("SHOW default_transaction_read_only").await?;

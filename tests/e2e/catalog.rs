@@ -8,9 +8,9 @@ use writefence_tests::eventually::{eventually, until};
 use writefence_tests::postgres::{connect, skipped};
 use writefence_tests::{Cluster, Daemon, DaemonOptions};
 
-use crate::support::{Pair, Raw, sqlstate};
+use crate::support::{Gate, Pair, Raw, sqlstate};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// One object of every kind that can lead to a function, each with a harmless twin.
 const OBJECTS: &str = "
@@ -235,11 +235,11 @@ async fn a_catalog_that_cannot_be_had_is_said_and_makes_nothing_a_read() -> Resu
     Ok(())
 }
 
-/// The function that stands in front of a built-in one sleeps, then writes.
+/// The function that stands in front of a built-in one waits for the gate, then writes.
 const SHADOW: &str = "
 CREATE SCHEMA shadow;
 CREATE FUNCTION shadow.lower(text) RETURNS text LANGUAGE plpgsql
-  AS 'BEGIN PERFORM pg_sleep(1.5); INSERT INTO public.t VALUES (1); RETURN $1; END';
+  AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(4711); INSERT INTO public.t VALUES (1); RETURN $1; END';
 ";
 
 async fn in_flight(pair: &Pair, query: &str) -> Result<()> {
@@ -256,6 +256,7 @@ async fn in_flight(pair: &Pair, query: &str) -> Result<()> {
 /// Fences while `query` is in flight in a session with the search_path; whether its row was there
 /// once the drain said that nothing is in flight.
 async fn drained_behind(pair: &Pair, query: &str) -> Result<String> {
+    let gate = Gate::shut(&pair.a).await?;
     let mut raw = Raw::login(pair.daemon.port()).await?;
     raw.send("SET search_path = shadow, pg_catalog, public")
         .await?;
@@ -266,6 +267,8 @@ async fn drained_behind(pair: &Pair, query: &str) -> Result<String> {
         &["prepare", "--primary", "a", "--reason", "x", "--reject"],
     )
     .await?;
+    pair.ctl(4, &["watch-drain", "--max-wait", "1s"]).await?;
+    gate.open().await?;
     pair.ctl(0, &["watch-drain", "--max-wait", "10s"]).await?;
     pair.rows(&pair.a).await
 }
@@ -275,7 +278,7 @@ async fn a_shadowed_built_in_in_flight_at_a_fence_is_waited_for() -> Result<()> 
     if skipped() {
         return Ok(());
     }
-    let pair = Pair::start(|o| o.deadline = "10s".into()).await?;
+    let pair = Pair::start(|o| o.deadline = "60s".into()).await?;
     pair.a.query(SHADOW).await?;
     ensure!(drained_behind(&pair, "SELECT lower('A')").await? == "1");
     Ok(())
@@ -288,7 +291,7 @@ async fn a_shadow_that_was_made_since_the_catalog_was_read_is_waited_for() -> Re
     if skipped() {
         return Ok(());
     }
-    let pair = Pair::start(|o| o.deadline = "10s".into()).await?;
+    let pair = Pair::start(|o| o.deadline = "60s".into()).await?;
     let other = pair.client().await?;
     eventually("the catalog to be read", SOON, async || {
         let found = explain(&pair.daemon, &["SELECT lower('A')"]).await?;
@@ -307,10 +310,10 @@ async fn a_long_read_in_flight_at_a_fence_does_not_keep_the_drain() -> Result<()
     if skipped() {
         return Ok(());
     }
-    let pair = Pair::start(|o| o.deadline = "3s".into()).await?;
+    let pair = Pair::start(|_| ()).await?;
     pair.a.query("INSERT INTO t VALUES (1)").await?;
     let mut raw = Raw::login(pair.daemon.port()).await?;
-    let query = "SELECT count(*) FROM t WHERE pg_sleep(30) IS NOT NULL";
+    let query = "SELECT count(*) FROM t WHERE pg_sleep(120) IS NOT NULL";
     raw.send(query).await?;
     in_flight(&pair, query).await?;
     pair.ctl(
@@ -318,7 +321,7 @@ async fn a_long_read_in_flight_at_a_fence_does_not_keep_the_drain() -> Result<()
         &["prepare", "--primary", "a", "--reason", "x", "--reject"],
     )
     .await?;
-    pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
+    pair.ctl(0, &["watch-drain", "--max-wait", "20s"]).await?;
     in_flight(&pair, query).await?;
     Ok(())
 }

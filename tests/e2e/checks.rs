@@ -48,7 +48,7 @@ async fn the_last_id_and_a_history_are_compared_across_the_move() -> Result<()> 
                   sql = \"SELECT count(*) FROM t\"\n\
                   [[check]]\nname = \"gone\"\nat = \"before\"\ncommand = [\"false\"]\nfails = true\n\
                   times = 3\nevery = \"10ms\"\n\
-                  [[check]]\nname = \"quick\"\nat = \"after\"\nsql = \"SELECT 1\"\np99 = \"1s\"\ntimes = 20\n\
+                  [[check]]\nname = \"quick\"\nat = \"after\"\nsql = \"SELECT 1\"\np99 = \"1m\"\ntimes = 20\n\
                   every = \"1ms\"\n";
     let pair = Pair::start(|options| options.extra = checks.to_owned()).await?;
     pair.client()

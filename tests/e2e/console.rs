@@ -11,7 +11,7 @@ use writefence_tests::script::Talk;
 
 use crate::support::{Pair, sqlstate, startup_of, value};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 const USERS: &str = "[console]\nadmin_users = [\"ops\"]\nstats_users = [\"monitor\"]\n";
 

@@ -8,10 +8,10 @@ use writefence_tests::eventually::until;
 use writefence_tests::postgres::skipped;
 
 use crate::frames::{Wire, state, status};
-use crate::orphans::{runs, slow_commits};
-use crate::support::Pair;
+use crate::orphans::{gated_commits, runs};
+use crate::support::{Gate, Pair};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Fences, and requires that a drain times out on exactly this one straggler.
 async fn one_straggler(pair: &Pair) -> Result<Value> {
@@ -172,12 +172,15 @@ async fn a_function_call_counts_until_it_has_returned() -> Result<()> {
     }
     let pair = Pair::start(|_| ()).await?;
     let mut client = Wire::login(pair.daemon.port()).await?;
-    // pg_sleep(float8) has oid 2626; one argument as text, a result as text.
+    let gate = Gate::shut(&pair.a).await?;
+    // What `Gate::WAIT` calls; one argument as text, a result as text.
+    let oid = "SELECT 'pg_advisory_xact_lock_shared(bigint)'::regprocedure::oid";
+    let oid: i32 = pair.a.value(oid).await?.parse()?;
     let call = [
-        &2626i32.to_be_bytes()[..],
+        &oid.to_be_bytes()[..],
         &[0, 0, 0, 1],
-        &3i32.to_be_bytes(),
-        b"1.5",
+        &4i32.to_be_bytes(),
+        b"4711",
         &[0, 0],
     ];
     client.say(b'F', &call.concat()).await?;
@@ -192,6 +195,7 @@ async fn a_function_call_counts_until_it_has_returned() -> Result<()> {
             .is_some_and(|d| d.starts_with("function")),
         "{s}"
     );
+    gate.open().await?;
     drained(&pair).await?;
     ensure!(state(&client.until_ready().await?).is_empty());
     still_of_use(&pair, &mut client).await
@@ -221,7 +225,11 @@ async fn a_run_without_a_sync_is_one_transaction_across_the_fence() -> Result<()
     if skipped() {
         return Ok(());
     }
-    let pair = Pair::start(|_| ()).await?;
+    let pair = Pair::start(|o| {
+        o.grace = "60s".into();
+        o.deadline = "60s".into();
+    })
+    .await?;
     let mut client = Wire::login(pair.daemon.port()).await?;
     let sql = "INSERT INTO t SELECT generate_series(1, 3) RETURNING a";
     client.run(sql, 1).await?;
@@ -370,8 +378,10 @@ async fn groups_in_a_pipeline_count_until_the_last_is_answered() -> Result<()> {
     }
     let pair = Pair::start(|_| ()).await?;
     let mut client = Wire::login(pair.daemon.port()).await?;
+    let gate = Gate::shut(&pair.a).await?;
+    let waits = format!("SELECT {}", Gate::WAIT);
     client.gather();
-    client.query("SELECT pg_sleep(1)").await?;
+    client.query(&waits).await?;
     for n in 0..3 {
         client
             .run(&format!("INSERT INTO t VALUES ({n})"), 0)
@@ -380,8 +390,9 @@ async fn groups_in_a_pipeline_count_until_the_last_is_answered() -> Result<()> {
     client.sync().await?;
     client.query("INSERT INTO t VALUES (3)").await?;
     client.send_gathered().await?;
-    runs(&pair, "SELECT pg_sleep(1)").await?;
+    runs(&pair, &waits).await?;
     one_straggler(&pair).await?;
+    gate.open().await?;
     for _ in 0..3 {
         let answer = client.until_ready().await?;
         ensure!(state(&answer).is_empty(), "{answer:?}");
@@ -397,12 +408,13 @@ async fn a_commit_in_flight_at_the_fence_is_waited_for() -> Result<()> {
         return Ok(());
     }
     let pair = Pair::start(|o| o.grace = "0s".into()).await?;
-    slow_commits(&pair, 1.5).await?;
+    let gate = gated_commits(&pair).await?;
     let mut client = Wire::login(pair.daemon.port()).await?;
     client.ask("BEGIN; INSERT INTO d VALUES (1)").await?;
     client.query("COMMIT").await?;
     runs(&pair, "COMMIT").await?;
     one_straggler(&pair).await?;
+    gate.open().await?;
     let answer = client.until_ready().await?;
     ensure!(state(&answer).is_empty(), "{answer:?}");
     drained(&pair).await?;

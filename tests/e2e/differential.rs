@@ -17,7 +17,7 @@ use crate::support::startup;
 
 const SCRIPTS: &str = include_str!("../data/differential.txt");
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Longer writes are cut at places of even distance instead of at every byte: with a pause at each
 /// of some thousand cuts the test would take minutes.

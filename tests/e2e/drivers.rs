@@ -10,7 +10,7 @@ use crate::former::program;
 use crate::support::Pair;
 
 /// A driver of which only what happens on `promote` differs; it writes down what it was asked.
-async fn driven(folder: &std::path::Path, promote: &str) -> Result<Pair> {
+async fn driven(folder: &std::path::Path, promote: &str, timeout: &str) -> Result<Pair> {
     let log = folder.join("asked");
     let lines = format!(
         "read -r ask; echo \"$ask\" >> {}\n\
@@ -23,7 +23,7 @@ async fn driven(folder: &std::path::Path, promote: &str) -> Result<Pair> {
     let driver = program(folder, "driver", &lines)?;
     Pair::start(|options| {
         options.driver = format!(
-            "kind = \"command\"\ncommand = [\"sh\", \"{}\"]\ntimeout = \"5s\"",
+            "kind = \"command\"\ncommand = [\"sh\", \"{}\"]\ntimeout = \"{timeout}\"",
             driver.display()
         );
     })
@@ -53,7 +53,7 @@ async fn a_program_promotes_and_gets_the_pinned_candidate_as_json() -> Result<()
         return Ok(());
     }
     let folder = tempfile::tempdir()?;
-    let pair = driven(folder.path(), &by_hand(folder.path())).await?;
+    let pair = driven(folder.path(), &by_hand(folder.path()), "30s").await?;
     write_by_hand(folder.path(), &pair)?;
     pair.ctl(0, &["switchover", "--to", "b", "--reason", "x"])
         .await?;
@@ -74,7 +74,7 @@ async fn a_failing_promotion_stands_still_with_3_and_goes_on_by_resume() -> Resu
         return Ok(());
     }
     let folder = tempfile::tempdir()?;
-    let pair = driven(folder.path(), &by_hand(folder.path())).await?;
+    let pair = driven(folder.path(), &by_hand(folder.path()), "30s").await?;
     fs::write(
         folder.path().join("by-hand"),
         "echo quota exceeded >&2\nkill -9 $PPID\n",
@@ -107,7 +107,7 @@ async fn a_program_that_promotes_another_server_is_found_out() -> Result<()> {
     }
     let folder = tempfile::tempdir()?;
     let another = "echo '{\"role\":\"primary\",\"identity\":\"db-c\"}'";
-    let pair = driven(folder.path(), another).await?;
+    let pair = driven(folder.path(), another, "5s").await?;
     let run = pair
         .ctl(3, &["switchover", "--to", "b", "--reason", "x"])
         .await?;
@@ -127,7 +127,7 @@ async fn a_program_that_says_it_promoted_and_did_not_is_not_believed() -> Result
     }
     let folder = tempfile::tempdir()?;
     let lies = "echo '{\"role\":\"primary\",\"identity\":\"db-b\"}'";
-    let pair = driven(folder.path(), lies).await?;
+    let pair = driven(folder.path(), lies, "5s").await?;
     let run = pair
         .ctl(3, &["switchover", "--to", "b", "--reason", "x"])
         .await?;

@@ -6,9 +6,9 @@ use anyhow::{Result, ensure};
 use writefence_tests::eventually::{eventually, pause, until};
 use writefence_tests::postgres::skipped;
 
-use crate::support::{Pair, Raw, sqlstate};
+use crate::support::{Gate, Pair, Raw, sqlstate};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn reject_refuses_writes_as_not_executed_and_lets_reads_go_on() -> Result<()> {
@@ -184,10 +184,16 @@ async fn a_write_whose_client_left_keeps_the_drain_waiting() -> Result<()> {
     if skipped() {
         return Ok(());
     }
-    let pair = Pair::start(|_| ()).await?;
+    // Once the grace is over it would be cancelled.
+    let pair = Pair::start(|o| {
+        o.grace = "60s".into();
+        o.deadline = "60s".into();
+    })
+    .await?;
     let mut client = Raw::login(pair.daemon.port()).await?;
+    let gate = Gate::shut(&pair.a).await?;
     client
-        .send("SELECT pg_sleep(1.5); INSERT INTO t VALUES (1)")
+        .send(&format!("SELECT {}; INSERT INTO t VALUES (1)", Gate::WAIT))
         .await?;
     until("the statement to run", SOON, async || {
         Ok(pair.group().await?["in_flight"]["executing"].as_u64() == Some(1))
@@ -200,6 +206,8 @@ async fn a_write_whose_client_left_keeps_the_drain_waiting() -> Result<()> {
     .await?;
     pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
         .await?;
+    pair.ctl(4, &["watch-drain", "--max-wait", "300ms"]).await?;
+    gate.open().await?;
     pair.ctl(0, &["watch-drain", "--max-wait", "8s"]).await?;
     ensure!(
         pair.rows(&pair.a).await? == "1",
@@ -244,7 +252,12 @@ async fn an_open_transaction_may_end_in_its_grace_and_is_then_sealed() -> Result
     if skipped() {
         return Ok(());
     }
-    let pair = Pair::start(|o| o.grace = "400ms".into()).await?;
+    // Long enough that the write below is within it on any machine.
+    let pair = Pair::start(|o| {
+        o.grace = "3s".into();
+        o.deadline = "60s".into();
+    })
+    .await?;
     let (wrote, read) = (pair.client().await?, pair.client().await?);
     wrote
         .batch_execute("BEGIN; INSERT INTO t VALUES (1)")

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::support::startup;
 
 /// An answer that takes longer does not come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub(crate) struct Wire {

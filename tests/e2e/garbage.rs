@@ -9,7 +9,7 @@ use writefence_tests::postgres::skipped;
 
 use crate::support::{Pair, startup};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 /// All that is heard until the connection is closed.
 pub(crate) async fn answer(port: u16, bytes: &[u8]) -> Result<Vec<u8>> {

@@ -10,7 +10,7 @@ use writefence_tests::process::Signal;
 
 use crate::support::{Pair, sqlstate};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 const PREPARE: [&str; 6] = ["prepare", "--primary", "a", "--reason", "x", "--reject"];
 

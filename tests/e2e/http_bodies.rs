@@ -1,7 +1,5 @@
 //! What passes through: bodies of any size, headers, streams, gRPC and WebSockets.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -171,7 +169,7 @@ async fn events_flow_through_a_fence_and_nothing_is_buffered() -> Result<()> {
     while !got.contains("data: 20\n") {
         let mut buffer = [0; 1024];
         let read = client.0.read(&mut buffer);
-        let n = tokio::time::timeout(Duration::from_secs(5), read).await??;
+        let n = tokio::time::timeout(SOON, read).await??;
         ensure!(n > 0, "closed after {got:?}");
         got.push_str(&String::from_utf8_lossy(&buffer[..n]));
     }
@@ -246,10 +244,16 @@ async fn reads_and_writes_share_no_connection_and_streams_have_a_limit() -> Resu
     let mut client = h2_client(api.port()).await?;
     let mut answers = Vec::new();
     for _ in 0..70 {
-        let get = http::Request::get("http://a/slow?ms=300").body(())?;
+        let get = http::Request::get("http://a/slow?gate=1").body(())?;
         client = client.ready().await?;
         answers.push(client.send_request(get, true)?.0);
     }
+    // All at once: one that is over would make room for another.
+    until("all to be with the server", SOON, async || {
+        Ok(of("/slow").len() == 70)
+    })
+    .await?;
+    api.server.release();
     for answer in answers {
         assert_eq!(answer.await?.status(), 200);
     }

@@ -68,7 +68,7 @@ async fn a_held_write_runs_on_the_new_region_over_the_same_connection() -> Resul
     ] {
         daemon.ctl(step).await?.ok()?;
     }
-    let reply = timeout(Duration::from_secs(10), client.reply()).await??;
+    let reply = timeout(2 * SOON, client.reply()).await??;
     assert_eq!(reply.status, 200);
     assert_eq!(reply.json()["server"], "b");
     let epoch = daemon.status().await?["epoch"].clone();
@@ -118,8 +118,13 @@ async fn connections_that_rested_long_or_are_of_another_epoch_carry_no_write() -
         let seen = alone.server.seen();
         anyhow::Ok(seen.last().context("it arrived")?.connection)
     };
-    let first = ask("POST").await?;
-    assert_eq!(ask("POST").await?, first, "one at rest is used again");
+    // On a busy machine it may have rested too long once.
+    let mut first = ask("POST").await?;
+    until("one at rest to be used again", SOON, async || {
+        let before = std::mem::replace(&mut first, ask("POST").await?);
+        Ok(before == first)
+    })
+    .await?;
     // Servers close theirs after a while, and what is sent at that moment is unknown.
     pause(Duration::from_millis(1200)).await;
     let second = ask("POST").await?;
@@ -150,12 +155,13 @@ async fn a_read_goes_elsewhere_where_its_server_says_nothing_at_all() -> Result<
     let mut front = HttpOptions::new(&[at, other.port()])?;
     front.regions[0] = format!("http = \"https://127.0.0.1:{at}\"\n");
     options.front = Some(front);
+    options.extra = "[limits]\nlogin_timeout = \"60s\"".to_owned();
     let daemon = Daemon::start(options).await?;
     daemon.wait_open().await?;
     // Long before a connection would be given up.
     until("a read to go to the other region", 2 * SOON, async || {
         let get = send(http_port(&daemon), "GET", "/orders", "", "");
-        Ok(timeout(SOON, get).await??.json()["server"] == "b")
+        Ok(timeout(SOON / 3, get).await??.json()["server"] == "b")
     })
     .await
 }

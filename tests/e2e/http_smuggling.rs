@@ -1,12 +1,10 @@
 //! Requests that two programs could read in two ways reach no server, and neither does what follows.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use tokio::io::AsyncReadExt;
 use writefence_tests::http::Raw;
 
-use crate::http_support::Api;
+use crate::http_support::{Alone, Api, SOON};
 
 /// Behind each stands a second request, which a proxy that read the first otherwise would send on.
 const AMBIGUOUS: [&str; 15] = [
@@ -61,7 +59,7 @@ async fn a_bad_chunk_ends_the_request_and_smuggles_nothing() -> Result<()> {
             .await?;
         let mut answer = Vec::new();
         let read = client.0.read_to_end(&mut answer);
-        let _ = tokio::time::timeout(Duration::from_secs(5), read).await?;
+        let _ = tokio::time::timeout(SOON, read).await?;
         let answer = String::from_utf8_lossy(&answer);
         ensure!(!answer.contains(" 200 "), "{chunk:?}: {answer}");
     }
@@ -95,21 +93,19 @@ async fn requests_sent_behind_each_other_are_each_judged() -> Result<()> {
 
 #[tokio::test]
 async fn heads_that_are_too_large_or_too_slow_are_ended() -> Result<()> {
-    let api = Api::start(|options| {
-        let http = options.front.as_mut().expect("there is a listener");
-        http.keys = "header_bytes = \"8KiB\"\nheader_timeout = \"300ms\"".to_owned();
-    })
-    .await?;
-    let mut large = Raw::connect(api.port()).await?;
+    let alone = Alone::start("header_bytes = \"8KiB\"").await?;
+    let mut large = Raw::connect(alone.port).await?;
     let header = "x".repeat(20_000);
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {header}\r\n\r\n");
     let _ = large.send(head).await;
     assert_eq!(large.reply().await?.status, 431);
-    let mut slow = Raw::connect(api.port()).await?;
+    assert!(alone.server.seen().is_empty());
+    let alone = Alone::start("header_timeout = \"300ms\"").await?;
+    let mut slow = Raw::connect(alone.port).await?;
     slow.send("GET / HTTP/1.1\r\nHost: a\r\n").await?;
     assert_eq!(slow.reply().await?.status, 408);
     slow.closed().await?;
-    assert!(api.server.seen().is_empty());
+    assert!(alone.server.seen().is_empty());
     Ok(())
 }
 

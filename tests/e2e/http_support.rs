@@ -10,7 +10,7 @@ use writefence_tests::ports::free_port;
 use writefence_tests::postgres::Options;
 use writefence_tests::{Cluster, Daemon, DaemonOptions, HttpOptions, process};
 
-pub(crate) const SOON: Duration = Duration::from_secs(5);
+pub(crate) const SOON: Duration = Duration::from_secs(15);
 
 /// A daemon in front of one region's servers.
 pub(crate) struct Api {

@@ -76,6 +76,8 @@ async fn start(tls: &Tls) -> Result<(Daemon, Upstream, Cluster)> {
     http.regions = vec![format!("http = \"{origin}\"\nhttp_ca = \"{cert}\"\n")];
     http.keys = format!("tls.cert = \"{cert}\"\ntls.key = \"{key}\"");
     options.front = Some(http);
+    // A fence does not wait long for requests before it fences their SQL.
+    "100ms".clone_into(&mut options.http_deadline);
     let daemon = Daemon::start(options).await?;
     daemon.wait_open().await?;
     Ok((daemon, server, cluster))
@@ -109,7 +111,7 @@ async fn a_tls_client_that_leaves_without_a_word_leaves_its_write_counted() -> R
     let tls = Tls::new()?;
     let (daemon, server, _cluster) = start(&tls).await?;
     let mut client = tls.connect(http_port(&daemon), b"http/1.1").await?;
-    let post = "POST /orders?ms=2000 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+    let post = "POST /orders?gate=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
     client.write_all(post.as_bytes()).await?;
     client.flush().await?;
     until_count(&daemon, "executing").await?;
@@ -118,6 +120,9 @@ async fn a_tls_client_that_leaves_without_a_word_leaves_its_write_counted() -> R
     until_count(&daemon, "orphaned").await?;
     let fence = ["prepare", "--primary", "a", "--reason", "t", "--reject"];
     daemon.ctl(&fence).await?.ok()?;
+    let waits = daemon.ctl(&["watch-drain", "--max-wait", "300ms"]).await?;
+    assert_eq!(waits.code, 4, "{}", waits.text);
+    server.release();
     daemon
         .ctl(&["watch-drain", "--max-wait", "10s"])
         .await?

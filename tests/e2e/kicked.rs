@@ -5,44 +5,43 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
-use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 use writefence_tests::eventually::{pause, until};
 use writefence_tests::postgres::skipped;
 
+use crate::frames::{Frame, Wire, state};
 use crate::orphans::slow_commits;
 use crate::outcomes::cabled;
 use crate::secure::{PASSWORD, Secure};
-use crate::support::{Pair, Raw, value};
+use crate::support::{Pair, value};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// What this client hears when its backend is ended in the midst of `sql`, up to the end of its
 /// connection.
-async fn ended(pair: &Pair, mut client: Raw, sql: &str) -> Result<String> {
-    client.send(sql).await?;
-    let backend = format!(
-        "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
-         AND query = $${sql}$$ AND (state LIKE 'idle%' OR wait_event = 'PgSleep')"
-    );
-    until("the statement", SOON, async || {
-        Ok(!pair.a.value(&backend).await?.is_empty())
-    })
-    .await?;
-    // What came so far is not of interest.
-    let mut before = [0; 4096];
-    while timeout(Duration::from_millis(50), client.0.read(&mut before))
-        .await
-        .is_ok()
-    {}
+async fn ended(pair: &Pair, mut client: Wire, sql: &str) -> Result<Vec<Frame>> {
+    client.query(sql).await?;
+    let of = "FROM pg_stat_activity WHERE pid <> pg_backend_pid()";
+    let sleeps = format!("SELECT pid {of} AND query = $${sql}$$ AND wait_event = 'PgSleep'");
+    let backend = if sql.contains("pg_sleep") || sql == "COMMIT" {
+        until("the statement", SOON, async || {
+            Ok(!pair.a.value(&sleeps).await?.is_empty())
+        })
+        .await?;
+        sleeps
+    } else {
+        // What came before its end is not of interest.
+        client.until_ready().await?;
+        format!("SELECT pid {of} AND query = $${sql}$$")
+    };
     pair.a
         .query(&format!("SELECT pg_terminate_backend(({backend}))"))
         .await?;
     let mut said = Vec::new();
-    timeout(SOON, client.0.read_to_end(&mut said))
-        .await
-        .context("the connection stays open")??;
-    Ok(said.escape_ascii().to_string())
+    while let Some(frame) = client.frame().await? {
+        said.push(frame);
+    }
+    Ok(said)
 }
 
 #[tokio::test]
@@ -62,10 +61,10 @@ async fn a_client_whose_backend_is_ended_hears_and_sees_what_a_direct_one_does()
         pair.a
             .query("DELETE FROM t; INSERT INTO t VALUES (0)")
             .await?;
-        let direct = ended(&pair, Raw::login(pair.a.port()).await?, sql).await?;
-        ensure!(direct.contains("C57P01"), "{direct}");
-        let ours = ended(&pair, Raw::login(through).await?, sql).await?;
-        ensure!(ours == direct, "{sql}: {ours} instead of {direct}");
+        let direct = ended(&pair, Wire::login(pair.a.port()).await?, sql).await?;
+        ensure!(state(&direct) == "57P01", "{direct:?}");
+        let ours = ended(&pair, Wire::login(through).await?, sql).await?;
+        ensure!(ours == direct, "{sql}: {ours:?} instead of {direct:?}");
     }
     ensure!(pair.group().await?["in_flight"]["unknown"].as_u64() == Some(0));
     let client = pair.client().await?;
@@ -80,11 +79,15 @@ async fn a_commit_in_flight_is_unknown_also_where_its_backend_was_ended_alone() 
     }
     let pair = Pair::start(|_| ()).await?;
     slow_commits(&pair, 60.0).await?;
-    let mut client = Raw::login(pair.daemon.port()).await?;
-    client.send("BEGIN; INSERT INTO d VALUES (1)").await?;
+    let mut client = Wire::login(pair.daemon.port()).await?;
+    client.ask("BEGIN; INSERT INTO d VALUES (1)").await?;
     let said = ended(&pair, client, "COMMIT").await?;
     // The server's own words would pass for "not executed".
-    ensure!(said.contains("SFATAL") && said.contains("C08007"), "{said}");
+    let severity = said.iter().find_map(|frame| frame.field(b'S'));
+    ensure!(
+        severity.as_deref() == Some("FATAL") && state(&said) == "08007",
+        "{said:?}"
+    );
     let listed = pair.ctl(0, &["unknown", "list"]).await?;
     ensure!(listed.to_string().contains("commit:"), "{listed}");
     Ok(())

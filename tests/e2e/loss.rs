@@ -12,7 +12,7 @@ use writefence_tests::postgres::skipped;
 
 use crate::support::Pair;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
 
 /// An acknowledged row, and where the log ended before and behind it: nobody else writes.
 struct Commit {

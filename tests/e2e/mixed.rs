@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio_postgres::Client;
-use writefence_tests::Ledger;
 use writefence_tests::eventually::{pause, until};
 use writefence_tests::ledger::{History, Outcome, Plan, Window};
 use writefence_tests::postgres::skipped;
+use writefence_tests::{DaemonOptions, Ledger};
 
 use crate::support::{Pair, value};
 
@@ -57,7 +57,7 @@ async fn switch(pair: &Pair, to: &str) -> Result<()> {
     for (pid, client) in &ends {
         until(
             &format!("the session with pid {pid} to end"),
-            Duration::from_secs(5),
+            Duration::from_secs(30),
             async || Ok(client.is_closed()),
         )
         .await?;
@@ -90,7 +90,7 @@ async fn clients_of_every_shape_notice_nothing_but_a_pause_there_and_back() -> R
     if skipped() {
         return Ok(());
     }
-    let mut pair = Pair::start(|_| ()).await?;
+    let mut pair = Pair::start(DaemonOptions::be_patient).await?;
     let ledger = Ledger::create(&pair.a).await?;
     pair.b.wait_caught_up(&pair.a).await?;
     let load = ledger.load(&Plan::mixed(Ledger::endpoint(pair.daemon.port())))?;

@@ -24,7 +24,7 @@ const MOMENTS: u64 = 4;
 /// behind its end.
 const WITHIN_MS: u64 = 500;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Small and the same everywhere (splitmix64), so that a seed repeats a run for years.
 struct Dice(u64);

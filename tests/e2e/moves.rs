@@ -8,7 +8,7 @@ use writefence_tests::postgres::{connect, skipped};
 
 use crate::support::{Pair, value};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn settings_role_and_prepared_statements_move() -> Result<()> {

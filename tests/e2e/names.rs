@@ -11,7 +11,7 @@ use writefence_tests::{Cluster, Daemon, DaemonOptions, process};
 
 use crate::support::value;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 const USERS: &str = "[console]\nadmin_users = [\"ops\"]\n";
 
 /// Another address with the same port, and what answers there.

@@ -7,9 +7,9 @@ use writefence_tests::eventually::until;
 use writefence_tests::postgres::skipped;
 
 use crate::frames::{Frame, Wire, message};
-use crate::support::Pair;
+use crate::support::{Gate, Pair};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// A table whose inserts make their COMMIT take that long.
 pub(crate) async fn slow_commits(pair: &Pair, seconds: f32) -> Result<()> {
@@ -24,6 +24,18 @@ pub(crate) async fn slow_commits(pair: &Pair, seconds: f32) -> Result<()> {
     Ok(())
 }
 
+/// The same, and their COMMIT waits until the gate is opened.
+pub(crate) async fn gated_commits(pair: &Pair) -> Result<Gate> {
+    slow_commits(pair, 0.0).await?;
+    let sql = format!(
+        "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN PERFORM {}; RETURN NULL; END'",
+        Gate::WAIT
+    );
+    pair.a.query(&sql).await?;
+    Gate::shut(&pair.a).await
+}
+
 /// Waits until a statement with this beginning sleeps on the primary: it was not only read there.
 pub(crate) async fn runs(pair: &Pair, beginning: &str) -> Result<()> {
     until("the statement to run", SOON, async || {
@@ -34,7 +46,7 @@ pub(crate) async fn runs(pair: &Pair, beginning: &str) -> Result<()> {
 
 async fn active(pair: &Pair, beginning: &str) -> Result<String> {
     let sql = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' \
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event IN ('PgSleep', 'advisory') \
          AND query LIKE '{}%'",
         beginning.replace('\'', "''")
     );
@@ -106,7 +118,7 @@ async fn a_commit_in_flight_is_never_cancelled() -> Result<()> {
         return Ok(());
     }
     let pair = Pair::start(|o| o.grace = "0s".into()).await?;
-    slow_commits(&pair, 1.5).await?;
+    let gate = gated_commits(&pair).await?;
     let mut client = Wire::login(pair.daemon.port()).await?;
     client.ask("BEGIN").await?;
     client.ask("INSERT INTO d VALUES (1)").await?;
@@ -114,7 +126,12 @@ async fn a_commit_in_flight_is_never_cancelled() -> Result<()> {
     runs(&pair, "COMMIT").await?;
     drop(client);
     orphaned(&pair, 1).await?;
-    fence(&pair).await?;
+    // The grace is over at once, so who is to be cancelled is cancelled in this time.
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+        .await?;
+    pair.ctl(4, &["watch-drain", "--max-wait", "1s"]).await?;
+    gate.open().await?;
+    pair.ctl(0, &["watch-drain", "--max-wait", "15s"]).await?;
     let rows = pair.a.value("SELECT count(*) FROM d").await?;
     ensure!(rows == "1", "drained means that its outcome stands");
     Ok(())
@@ -134,10 +151,12 @@ async fn while_open_only_what_can_have_no_effect_is_cancelled() -> Result<()> {
     let mut reads = Wire::login(pair.daemon.port()).await?;
     reads.query("SELECT pg_sleep(61)").await?;
     let mut writes = Wire::login(pair.daemon.port()).await?;
+    let gate = Gate::shut(&pair.a).await?;
+    let waits = format!("SELECT {};", Gate::WAIT);
     writes
-        .query("SELECT pg_sleep(1); INSERT INTO t VALUES (1)")
+        .query(&format!("{waits} INSERT INTO t VALUES (1)"))
         .await?;
-    for beginning in ["UPDATE t", "SELECT pg_sleep(61)", "SELECT pg_sleep(1);"] {
+    for beginning in ["UPDATE t", "SELECT pg_sleep(61)", &waits] {
         runs(&pair, beginning).await?;
     }
     drop((inside, reads, writes));
@@ -148,6 +167,11 @@ async fn while_open_only_what_can_have_no_effect_is_cancelled() -> Result<()> {
         .await?;
     }
     // As on a direct connection, a write that was sent is carried out.
+    ensure!(
+        active(&pair, &waits).await? == "1",
+        "it was cancelled as well"
+    );
+    gate.open().await?;
     until("the write to be there", SOON, async || {
         Ok(pair.rows(&pair.a).await? == "1")
     })
@@ -163,7 +187,8 @@ async fn what_a_client_left_unfinished_does_not_keep_a_drain_waiting() -> Result
     let pair = Pair::start(|_| ()).await?;
     // A message of which only a part came, behind a statement that is still running.
     let mut torn = Wire::login(pair.daemon.port()).await?;
-    torn.query("INSERT INTO t SELECT 1 FROM pg_sleep(1)")
+    let gate = Gate::shut(&pair.a).await?;
+    torn.query(&format!("INSERT INTO t SELECT 1 FROM {}", Gate::WAIT))
         .await?;
     let long = format!("INSERT INTO t VALUES (9) -- {}\0", "x".repeat(200_000));
     let whole = message(b'Q', long.as_bytes());
@@ -182,6 +207,7 @@ async fn what_a_client_left_unfinished_does_not_keep_a_drain_waiting() -> Result
     open.ask("BEGIN; INSERT INTO t VALUES (6)").await?;
     runs(&pair, "INSERT INTO t SELECT 1").await?;
     drop((torn, copy, run, open));
+    gate.open().await?;
     fence(&pair).await?;
     let left = pair
         .a
@@ -202,14 +228,18 @@ async fn a_commit_without_a_sync_counts_until_it_has_ended() -> Result<()> {
         return Ok(());
     }
     let pair = Pair::start(|_| ()).await?;
-    slow_commits(&pair, 1.5).await?;
+    let gate = gated_commits(&pair).await?;
     let mut client = Wire::login(pair.daemon.port()).await?;
     client.ask("BEGIN; INSERT INTO d VALUES (1)").await?;
     client.run("COMMIT", 0).await?;
     client.flush().await?;
     runs(&pair, "COMMIT").await?;
     drop(client);
-    fence(&pair).await?;
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+        .await?;
+    pair.ctl(4, &["watch-drain", "--max-wait", "300ms"]).await?;
+    gate.open().await?;
+    pair.ctl(0, &["watch-drain", "--max-wait", "15s"]).await?;
     ensure!(pair.a.value("SELECT count(*) FROM d").await? == "1");
     Ok(())
 }
@@ -221,6 +251,9 @@ async fn a_write_behind_which_its_client_offends_counts_until_it_has_ended() -> 
     }
     let pair = Pair::start(|options| {
         options.extra = "[limits]\nmessage = \"1MiB\"\n".to_owned();
+        // Once it is over, what these clients left would be cancelled.
+        options.grace = "60s".into();
+        options.deadline = "60s".into();
     })
     .await?;
     let offences: [(&[u8], &str); 3] = [
@@ -228,11 +261,12 @@ async fn a_write_behind_which_its_client_offends_counts_until_it_has_ended() -> 
         (b"Q\0\0\0\x01", "08P01"),
         (b"Q\0\x20\0\0", "54000"),
     ];
+    let gate = Gate::shut(&pair.a).await?;
     let mut clients = Vec::new();
     for (offence, sqlstate) in offences {
         let mut client = Wire::login(pair.daemon.port()).await?;
         client
-            .query("INSERT INTO t SELECT 1 FROM pg_sleep(1.5)")
+            .query(&format!("INSERT INTO t SELECT 1 FROM {}", Gate::WAIT))
             .await?;
         clients.push((client, offence, sqlstate));
     }
@@ -252,7 +286,11 @@ async fn a_write_behind_which_its_client_offends_counts_until_it_has_ended() -> 
     last.raw(&[insert, b"\x01\0\0\0\x04".to_vec()].concat())
         .await?;
     last.closed().await?;
-    fence(&pair).await?;
+    pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
+        .await?;
+    pair.ctl(4, &["watch-drain", "--max-wait", "300ms"]).await?;
+    gate.open().await?;
+    pair.ctl(0, &["watch-drain", "--max-wait", "15s"]).await?;
     let drained = pair.rows(&pair.a).await?;
     ensure!(drained == "4", "drained with {drained} rows");
     Ok(())

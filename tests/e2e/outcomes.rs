@@ -9,10 +9,10 @@ use writefence_tests::postgres::{Options, skipped};
 use writefence_tests::{Cluster, Daemon, DaemonOptions, Relay, process};
 
 use crate::frames::{Wire, state, status};
-use crate::orphans::{runs, slow_commits};
-use crate::support::Pair;
+use crate::orphans::{gated_commits, runs, slow_commits};
+use crate::support::{Gate, Pair};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 const TRACKED: &str = "[group.main.sql]\ntrack_xid = true\n";
 
 /// A pair whose primary is reached through a cable that can be cut.
@@ -68,11 +68,11 @@ async fn cut(pair: &Pair, relay: &Relay) -> Result<()> {
     .await
 }
 
-/// Runs longer than the observer's interval, so that it was looked at.
+/// Runs longer than two of the observer's intervals, so that it was looked at.
 async fn runs_long(pair: &Pair, query: &str) -> Result<()> {
     let sql = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = '{query}' \
-         AND clock_timestamp() - query_start > interval '1300 ms'"
+         AND clock_timestamp() - query_start > interval '2500 ms'"
     );
     until("the statement to be looked at", SOON, async || {
         Ok(pair.a.value(&sql).await? == "1")
@@ -216,16 +216,20 @@ async fn a_commit_that_was_carried_out_is_found_committed() -> Result<()> {
     // By the id that was asked for, and by the observer's look.
     for extra in [TRACKED, ""] {
         let (pair, relay) = cabled(extra).await?;
-        slow_commits(&pair, 3.0).await?;
+        let gate = gated_commits(&pair).await?;
         let mut client = Wire::login(pair.daemon.port()).await?;
         client.ask("BEGIN; INSERT INTO d VALUES (1)").await?;
         client.query("COMMIT").await?;
-        runs_long(&pair, "COMMIT").await?;
+        match extra {
+            TRACKED => runs(&pair, "COMMIT").await?,
+            _ => runs_long(&pair, "COMMIT").await?,
+        }
         relay.cut();
         let answer = client.until_ready().await?;
         ensure!(state(&answer) == "08007", "{answer:?}");
         let before = unknown(&pair).await?;
         ensure!(before[0]["state"] == "unresolved", "{before:?}");
+        gate.open().await?;
         relay.heal();
         let write = settled(&pair, "committed").await?;
         let xid = pair.a.value("SELECT xmin FROM d").await?;
@@ -258,13 +262,18 @@ async fn a_write_of_its_own_is_found_by_what_its_backend_shows() -> Result<()> {
         return Ok(());
     }
     let (pair, relay) = cabled("").await?;
-    slow_commits(&pair, 2.0).await?;
+    let gate = gated_commits(&pair).await?;
     let mut client = Wire::login(pair.daemon.port()).await?;
     client.query("INSERT INTO d VALUES (1)").await?;
     runs(&pair, "INSERT INTO d").await?;
     relay.cut();
     ensure!(state(&client.until_ready().await?) == "08007");
     relay.heal();
+    until("its id to be seen", SOON, async || {
+        Ok(unknown(&pair).await?[0]["xid"].is_u64())
+    })
+    .await?;
+    gate.open().await?;
     let write = settled(&pair, "committed").await?;
     ensure!(write["xid"].is_u64(), "{write}");
     Ok(())
@@ -305,12 +314,14 @@ async fn without_an_id_an_outcome_is_unresolvable_and_says_so() -> Result<()> {
     }
     let (pair, relay) = cabled("").await?;
     let mut client = Wire::login(pair.daemon.port()).await?;
+    let gate = Gate::shut(&pair.a).await?;
     client
-        .query("INSERT INTO t SELECT 1 FROM pg_sleep(1)")
+        .query(&format!("INSERT INTO t SELECT 1 FROM {}", Gate::WAIT))
         .await?;
     runs(&pair, "INSERT INTO t").await?;
     relay.cut();
     ensure!(state(&client.until_ready().await?) == "08007");
+    gate.open().await?;
     until("the statement to end", SOON, async || {
         Ok(pair.rows(&pair.a).await? == "1")
     })

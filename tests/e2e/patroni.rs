@@ -246,8 +246,8 @@ async fn patroni_promotes_there_and_back_and_rejoins_the_old_primary_by_itself()
     let mut options = DaemonOptions::new(&[]);
     options.regions = vec![("a".to_owned(), a.postgres), ("b".to_owned(), b.postgres)];
     options.primary = "a".to_owned();
-    // A switchover by Patroni stops the old primary first.
-    options.budget = "18s".to_owned();
+    // A switchover by Patroni stops the old primary first, and its turns are a second long.
+    options.budget = "60s".to_owned();
     options.driver = format!(
         "kind = \"patroni\"\nurl = [\"http://127.0.0.1:{}\", \"http://127.0.0.1:{}\"]",
         a.rest, b.rest

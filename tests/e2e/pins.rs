@@ -11,7 +11,7 @@ use writefence_tests::postgres::{connect, skipped};
 use crate::support::{Pair, value};
 use crate::wire::{Wire, words};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 async fn backend(client: &Client) -> Result<i64> {
     Ok(value(client, "SELECT pg_backend_pid()").await?.parse()?)

@@ -10,7 +10,7 @@ use writefence_tests::{Cluster, Daemon, DaemonOptions};
 
 use crate::support::Pair;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
 
 /// The level and sentence of a finding; the first of that name.
 fn finding(document: &Value, name: &str) -> Result<(String, String)> {

@@ -7,10 +7,10 @@ use writefence_tests::eventually::until;
 use writefence_tests::postgres::skipped;
 
 use crate::frames::{Wire, state};
-use crate::orphans::{runs, slow_commits};
+use crate::orphans::{gated_commits, runs};
 use crate::support::Pair;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn prepared_transactions_are_listed_and_move_along() -> Result<()> {
@@ -18,7 +18,7 @@ async fn prepared_transactions_are_listed_and_move_along() -> Result<()> {
         return Ok(());
     }
     let pair = Pair::start(|_| ()).await?;
-    slow_commits(&pair, 1.0).await?;
+    let gate = gated_commits(&pair).await?;
     // One in a database that nobody else uses, one that is being prepared when the fence falls.
     pair.a.query("CREATE DATABASE other").await?;
     let elsewhere = pair.a.connect("postgres", "other").await?;
@@ -33,6 +33,8 @@ async fn prepared_transactions_are_listed_and_move_along() -> Result<()> {
     runs(&pair, "PREPARE TRANSACTION").await?;
     pair.ctl(0, &["prepare", "--primary", "a", "--reason", "x"])
         .await?;
+    pair.ctl(4, &["watch-drain", "--max-wait", "300ms"]).await?;
+    gate.open().await?;
     let drain = pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
     ensure!(drain["outcome"] == "drained", "{drain}");
     let listed: Vec<_> = drain["stragglers"]

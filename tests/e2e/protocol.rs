@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use writefence_tests::Cluster;
 use writefence_tests::eventually::until;
 use writefence_tests::postgres::skipped;
 use writefence_tests::script::{Cut, Talk, message};
@@ -26,6 +27,16 @@ fn packet(minor: u16, more: &[&str]) -> Result<Vec<u8>> {
     let mut packet = u32::try_from(body.len() + 4)?.to_be_bytes().to_vec();
     packet.extend(body);
     Ok(packet)
+}
+
+/// Waits until the statement sleeps: a cancel that comes before it is for nothing.
+async fn sleeps(at: &Cluster) -> Result<()> {
+    let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' \
+                  AND state = 'active' AND pid <> pg_backend_pid()";
+    until("it sleeps", Duration::from_secs(20), async || {
+        Ok(at.value(sleeps).await? == "1")
+    })
+    .await
 }
 
 async fn cancel(port: u16, key: &(i32, Vec<u8>)) -> Result<()> {
@@ -81,8 +92,9 @@ async fn protocol_3_2_has_long_cancel_keys_and_a_newer_one_is_negotiated_down_to
     // The long key cancels, a part of it does not.
     let mut talk = Talk::start(port, &packet(2, &[])?).await?;
     let key = talk.key.clone();
-    talk.send(&message("Q SELECT pg_sleep(30)")?, Cut::Whole)
+    talk.send(&message("Q SELECT pg_sleep(120)")?, Cut::Whole)
         .await;
+    sleeps(&pair.a).await?;
     let short = (key.0, key.1.get(..4).context("a key")?.to_vec());
     cancel(port, &short).await?;
     let mut told = Vec::new();
@@ -114,15 +126,9 @@ async fn a_session_of_protocol_3_2_moves_whatever_its_servers_speak() -> Result<
         told.iter().any(|line| line.starts_with("C INSERT")),
         "{told:?}"
     );
-    talk.send(&message("Q SELECT pg_sleep(30)")?, Cut::Whole)
+    talk.send(&message("Q SELECT pg_sleep(120)")?, Cut::Whole)
         .await;
-    // A cancel that comes before its statement is for nothing.
-    let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' \
-                  AND state = 'active' AND pid <> pg_backend_pid()";
-    until("it sleeps", Duration::from_secs(10), async || {
-        Ok(pair.b.value(sleeps).await? == "1")
-    })
-    .await?;
+    sleeps(&pair.b).await?;
     cancel(pair.daemon.port(), &key).await?;
     let mut told = Vec::new();
     talk.read_until(b"Z", &mut told).await?;

@@ -19,7 +19,7 @@ const LONG: &str = "SELECT 'ended' FROM pg_sleep(8)";
 /// Grace: what an open transaction that may still write holds a switchover up by.
 const GRACE: &str = "30s";
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn begun(pair: &Pair, statements: &[&str]) -> Result<Client> {
     let client = pair.client().await?;
@@ -27,6 +27,15 @@ async fn begun(pair: &Pair, statements: &[&str]) -> Result<Client> {
         client.batch_execute(sql).await?;
     }
     Ok(client)
+}
+
+/// Waits until this many statements sleep on the primary.
+async fn asleep(pair: &Pair, n: &str) -> Result<()> {
+    let sleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    until("the statements to be under way", PATIENCE, async || {
+        Ok(pair.a.value(sleep).await? == n)
+    })
+    .await
 }
 
 /// Which of the servers answers.
@@ -71,7 +80,7 @@ async fn a_switchover_neither_ends_nor_waits_for_what_only_reads() -> Result<()>
     let copy = copying.copy_out(rows).await?;
     let long = tokio::spawn(async move { (value(&alone, LONG).await, alone) });
     let inside = tokio::spawn(async move { (value(&within, LONG).await, within) });
-    pause(Duration::from_millis(300)).await;
+    asleep(&pair, "3").await?;
 
     pair.ctl(0, &["switchover", "--to", "b", "--reason", "reads"])
         .await?;
@@ -128,7 +137,7 @@ async fn a_transaction_that_was_made_read_only_goes_on_reading_and_writes_no_mor
     // The old primary goes away under a reader: its transaction is lost, its connection is not.
     let mut pair = pair;
     pair.a.stop().await?;
-    until("the loss to be told", Duration::from_secs(5), async || {
+    until("the loss to be told", PATIENCE, async || {
         Ok(value(&other, "SELECT 1").await.is_err())
     })
     .await?;
@@ -222,7 +231,7 @@ async fn a_read_under_way_is_judged_anew_behind_each_fence() -> Result<()> {
             .await;
         rows.map(|_| ())
     });
-    pause(Duration::from_millis(300)).await;
+    asleep(&pair, "2").await?;
     let fence = ["drill", "--to", "b", "--fence-only"];
     pair.ctl(0, &fence).await?;
     ensure!(!turned.is_finished() && !long.is_finished());

@@ -48,7 +48,11 @@ async fn the_sev1_runbook_with_an_api_in_front_by_six_commands_and_by_one() -> R
     let (a, b) = (free_port()?, free_port()?);
     let http = HttpOptions::new(&[a, b])?;
     let front = http.port;
-    let mut pair = Pair::start(|options| options.front = Some(http)).await?;
+    let mut pair = Pair::start(|options| {
+        options.front = Some(http);
+        options.be_patient();
+    })
+    .await?;
     let ledger = Ledger::create(&pair.a).await?;
     pair.b.wait_caught_up(&pair.a).await?;
     let database = Ledger::endpoint(pair.daemon.port());

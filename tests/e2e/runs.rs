@@ -7,13 +7,13 @@ use writefence_tests::eventually::until;
 use writefence_tests::postgres::skipped;
 
 use crate::frames::{Frame, Wire, state};
-use crate::support::Pair;
+use crate::support::{Gate, Pair};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
-/// Writes in a text that nobody can read beforehand, after this many seconds.
-const WRITER: &str = "CREATE FUNCTION w(s float) RETURNS int LANGUAGE plpgsql AS \
-    $$ BEGIN PERFORM pg_sleep(s); EXECUTE 'INS' || 'ERT INTO t VALUES (1)'; RETURN 1; END $$";
+/// Writes in a text that nobody can read beforehand, once the gate is open.
+const WRITER: &str = "CREATE FUNCTION w() RETURNS int LANGUAGE plpgsql AS \
+    $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4711); EXECUTE 'INS' || 'ERT INTO t VALUES (1)'; RETURN 1; END $$";
 
 fn tags(frames: &[Frame]) -> String {
     frames.iter().map(|frame| frame.tag).collect()
@@ -62,7 +62,7 @@ async fn nothing_new_of_a_run_that_was_let_go_as_a_read_runs_without_a_wall() ->
         if behind {
             wire.execute(0).await?;
         }
-        wire.run("SELECT w(0)", 0).await?;
+        wire.run("SELECT w()", 0).await?;
         wire.sync().await?;
         wire.send_gathered().await?;
         if behind {
@@ -133,7 +133,8 @@ async fn a_statement_whose_new_parse_failed_is_not_taken_for_the_new_one() -> Re
     pair.a.query(WRITER).await?;
     for name in ["", "s"] {
         let mut wire = Wire::login(pair.daemon.port()).await?;
-        parse(&mut wire, name, "SELECT w(2)").await?;
+        let gate = Gate::shut(&pair.a).await?;
+        parse(&mut wire, name, "SELECT w()").await?;
         wire.sync().await?;
         wire.until_ready().await?;
         wire.gather();
@@ -148,6 +149,8 @@ async fn a_statement_whose_new_parse_failed_is_not_taken_for_the_new_one() -> Re
         ensure!(state(&wire.until_ready().await?) == "34000");
         fence(&pair).await?;
         executing(&pair, 1).await?;
+        pair.ctl(4, &["watch-drain", "--max-wait", "1s"]).await?;
+        gate.open().await?;
         pair.ctl(0, &["watch-drain", "--max-wait", "5s"]).await?;
         let there = pair.rows(&pair.a).await?;
         let answer = tags(&wire.until_ready().await?);

@@ -59,9 +59,11 @@ impl Pair {
 
     /// Waits until this many writes are held.
     pub(crate) async fn until_held(&self, n: u64) -> Result<()> {
-        until("the write to be held", Duration::from_secs(5), async || {
-            Ok(self.group().await?["in_flight"]["held"].as_u64() == Some(n))
-        })
+        until(
+            "the write to be held",
+            Duration::from_secs(15),
+            async || Ok(self.group().await?["in_flight"]["held"].as_u64() == Some(n)),
+        )
         .await
     }
 
@@ -78,6 +80,30 @@ impl Pair {
     /// How many rows `t` has, asked at the server itself.
     pub(crate) async fn rows(&self, at: &Cluster) -> Result<String> {
         at.value("SELECT count(*) FROM t").await
+    }
+}
+
+/// Keeps statements waiting that ask for it, for as long as a test needs them to be under way.
+pub(crate) struct Gate(Client);
+
+impl Gate {
+    /// What a statement asks for: a function of no value, in the place of a `pg_sleep`.
+    pub(crate) const WAIT: &str = "pg_advisory_xact_lock_shared(4711)";
+
+    /// Who asks from now on waits.
+    pub(crate) async fn shut(server: &Cluster) -> Result<Self> {
+        let client = server.connect("postgres", "postgres").await?;
+        client
+            .batch_execute("SELECT pg_advisory_lock(4711)")
+            .await?;
+        Ok(Self(client))
+    }
+
+    /// Whoever waits goes on.
+    pub(crate) async fn open(self) -> Result<()> {
+        let unlocked = value(&self.0, "SELECT pg_advisory_unlock(4711)").await?;
+        ensure!(unlocked == "t", "it was not shut");
+        Ok(())
     }
 }
 
@@ -117,6 +143,7 @@ impl Raw {
     /// Logs in.
     pub(crate) async fn login(port: u16) -> Result<Self> {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.set_nodelay(true)?;
         stream.write_all(&startup()).await?;
         let mut got = Vec::new();
         while !got.ends_with(b"Z\0\0\0\x05I") {

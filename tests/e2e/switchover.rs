@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use writefence_tests::Ledger;
 use writefence_tests::eventually::pause;
 use writefence_tests::ledger::{Plan, Rows, Window};
 use writefence_tests::postgres::skipped;
+use writefence_tests::{DaemonOptions, Ledger};
 
 use crate::support::Pair;
 
@@ -65,7 +65,7 @@ async fn a_planned_switchover_there_and_back_shows_no_error_to_any_client() -> R
     if skipped() {
         return Ok(());
     }
-    let mut pair = Pair::start(|_| ()).await?;
+    let mut pair = Pair::start(DaemonOptions::be_patient).await?;
     let ledger = Ledger::create(&pair.a).await?;
     pair.b.wait_caught_up(&pair.a).await?;
     there_and_back(&mut pair, &ledger, "b").await?;

@@ -86,7 +86,7 @@ impl Talk {
                 }
             }
             let more = self.stream.read_buf(&mut self.got);
-            let n = tokio::time::timeout(std::time::Duration::from_secs(10), more)
+            let n = tokio::time::timeout(std::time::Duration::from_secs(30), more)
                 .await
                 .context("no answer")??;
             ensure!(n > 0, "the connection was closed");

@@ -13,7 +13,7 @@ use writefence_tests::redis::{Redis, RedisClient};
 
 use crate::support::Pair;
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(15);
 
 /// The pair with a TCP listener that leads to these ports.
 async fn fronted(a: u16, b: u16, more: &str, answer: &str) -> Result<(Pair, u16)> {
@@ -55,6 +55,10 @@ async fn a_move_takes_a_redis_pair_along_and_loses_no_acknowledged_key() -> Resu
     let mut idle = RedisClient::connect(port).await?;
     ensure!(idle.ask(&["SET", "idle", "1"]).await? == "OK");
     until_in_flight(&pair, 2).await?;
+    until("some keys to be acknowledged", SOON, async || {
+        Ok(writer_acked() > 10)
+    })
+    .await?;
 
     pair.ctl(0, &["prepare", "--primary", "a", "--reason", "test"])
         .await?;
@@ -80,7 +84,6 @@ async fn a_move_takes_a_redis_pair_along_and_loses_no_acknowledged_key() -> Resu
     writer.abort();
 
     let acked = writer_acked();
-    ensure!(acked > 10, "only {acked} keys were acknowledged");
     for n in 0..acked {
         let found = direct.ask(&["GET", &format!("k{n}")]).await?;
         ensure!(
@@ -281,7 +284,7 @@ async fn a_client_that_takes_nothing_keeps_no_drain_waiting() -> Result<()> {
     let answer = tokio::spawn(async move { server.write_all(&vec![b'x'; 32 << 20]).await });
     pair.ctl(0, &["prepare", "--primary", "a", "--reason", "test"])
         .await?;
-    let drain = pair.ctl(0, &["watch-drain", "--max-wait", "10s"]).await?;
+    let drain = pair.ctl(0, &["watch-drain", "--max-wait", "30s"]).await?;
     ensure!(drain["outcome"] == "drained", "{drain}");
     answer.await?.context("the server was heard out")?;
     ensure!(

@@ -81,10 +81,15 @@ async fn a_renewed_certificate_is_shown_to_newcomers_and_old_sessions_run_on() -
     let (long, renewed) =
         tokio::join!(world.answer(full, "SELECT pg_sleep(6), 'through'"), async {
             ensure!(world.answer(full, "SELECT 1").await? == "1");
+            let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+            until("the old session", Duration::from_secs(30), async || {
+                Ok(world.a.value(sleeps).await? == "1")
+            })
+            .await?;
             world
                 .pki
                 .issue("front", "localhost", &["localhost"], Valid::Expired)?;
-            until("the new certificate", Duration::from_secs(10), async || {
+            until("the new certificate", Duration::from_secs(30), async || {
                 let output = world.psql(full, "SELECT 1").await?;
                 let said = String::from_utf8_lossy(&output.stderr);
                 Ok(said.contains("certificate verify failed"))
@@ -95,7 +100,7 @@ async fn a_renewed_certificate_is_shown_to_newcomers_and_old_sessions_run_on() -
                 .issue("front", "localhost", &["localhost"], Valid::Long)?;
             until(
                 "the next certificate",
-                Duration::from_secs(10),
+                Duration::from_secs(30),
                 async || Ok(world.psql(full, "SELECT 1").await?.status.success()),
             )
             .await
@@ -105,11 +110,17 @@ async fn a_renewed_certificate_is_shown_to_newcomers_and_old_sessions_run_on() -
     Ok(())
 }
 
-/// Reads what comes before the connection ends or is silent.
+/// Reads what comes up to the end of a login, or of the connection.
 async fn heard(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
     let mut got = Vec::new();
-    let read = stream.read_to_end(&mut got);
-    let _ends_or_not = tokio::time::timeout(Duration::from_millis(1500), read).await;
+    let read = async {
+        while !got.ends_with(b"Z\0\0\0\x05I") {
+            if stream.read_buf(&mut got).await.unwrap_or(0) == 0 {
+                break;
+            }
+        }
+    };
+    let _ends_or_not = tokio::time::timeout(Duration::from_secs(20), read).await;
     got
 }
 
@@ -209,7 +220,7 @@ async fn a_cancel_reaches_its_statement_through_encrypted_legs() -> Result<()> {
     command.stdout(std::process::Stdio::piped());
     let child = tokio::process::Command::from(command).spawn()?;
     let pid = child.id().context("psql runs")?;
-    until("the statement", Duration::from_secs(10), async || {
+    until("the statement", Duration::from_secs(30), async || {
         let busy = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)'";
         Ok(world.a.value(busy).await? == "1")
     })
@@ -217,7 +228,7 @@ async fn a_cancel_reaches_its_statement_through_encrypted_legs() -> Result<()> {
     let pid = i32::try_from(pid)?;
     let pid = rustix::process::Pid::from_raw(pid).context("a pid")?;
     rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
-    let output = tokio::time::timeout(Duration::from_secs(10), child.wait_with_output()).await??;
+    let output = tokio::time::timeout(Duration::from_secs(30), child.wait_with_output()).await??;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(
         said.contains("canceling statement due to user request"),

@@ -9,7 +9,7 @@ use writefence_tests::script::{Cut, Talk, message};
 
 use crate::support::{Pair, sqlstate, startup};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_whose_transaction_was_lost_is_an_error_and_no_rollback_in_disguise() -> Result<()>

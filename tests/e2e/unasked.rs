@@ -10,7 +10,7 @@ use writefence_tests::postgres::skipped;
 use crate::support::Pair;
 use crate::wire::{Wire, parameters, words};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 /// A notification that comes while the client waits for nothing.
 async fn hears(pair: &Pair, wire: &mut Wire, text: &str) -> Result<()> {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// No answer in these tests takes longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A message: its tag and body.
 pub(crate) type Message = (u8, Vec<u8>);
@@ -23,6 +23,8 @@ impl Wire {
     /// Logs in; what came up to ReadyForQuery is given back too.
     pub(crate) async fn login(port: u16, params: &[(&str, &str)]) -> Result<(Self, Vec<Message>)> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        // Or a message would wait for the answer to the one before.
+        stream.set_nodelay(true)?;
         let mut wire = Self {
             stream,
             got: Vec::new(),

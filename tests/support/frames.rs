@@ -42,7 +42,7 @@ pub const PADDED: u8 = 8;
 pub const PRIORITIZED: u8 = 0x20;
 
 /// How long a frame is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A frame as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! The server speaks HTTP/1.1 and HTTP/2 with prior knowledge. Like an application with workers of
 //! its own it goes on with a request whose connection is gone, and counts it when it is done. What a
-//! request wants of it stands in its query: `ms` waits, `die` closes the connection in place of an
+//! request wants of it stands in its query: `ms` waits, `gate` waits until the test lets it go on, `die` closes the connection in place of an
 //! answer, `half` closes it in the middle of one, `bytes` is the size of the answer. A path that ends in
 //! `/Chat` gets its body back piece by piece.
 
@@ -24,7 +24,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::ports::free_port;
@@ -55,6 +55,8 @@ struct State {
     connections: AtomicUsize,
     open: AtomicUsize,
     done: AtomicU64,
+    /// Whether those that wait for it may go on.
+    released: watch::Sender<bool>,
 }
 
 /// The server; it ends when this is dropped.
@@ -141,6 +143,11 @@ impl Upstream {
     #[must_use]
     pub fn done(&self) -> u64 {
         self.state.done.load(Ordering::SeqCst)
+    }
+
+    /// Lets those go on that wait for it, and all that come.
+    pub fn release(&self) {
+        self.state.released.send_replace(true);
     }
 
     /// Connections that are open now.
@@ -265,8 +272,13 @@ async fn answer(
     let (finished, done) = oneshot::channel();
     let worker = Arc::clone(&state);
     let wait = Duration::from_millis(of("ms").unwrap_or_default());
+    let gated = of("gate").is_some();
     tokio::spawn(async move {
         tokio::time::sleep(wait).await;
+        if gated {
+            // It cannot be closed: whoever waits holds a part of it.
+            let _ = worker.released.subscribe().wait_for(|go| *go).await;
+        }
         worker.done.fetch_add(1, Ordering::SeqCst);
         let _ = finished.send(());
     });
@@ -483,7 +495,7 @@ impl Raw {
     /// It sent something.
     pub async fn closed(&mut self) -> Result<()> {
         let mut rest = Vec::new();
-        let read = tokio::time::timeout(Duration::from_secs(5), self.0.read_to_end(&mut rest));
+        let read = tokio::time::timeout(Duration::from_secs(30), self.0.read_to_end(&mut rest));
         let _ = read.await.context("the connection stays open")?;
         ensure!(rest.is_empty(), "{:?}", String::from_utf8_lossy(&rest));
         Ok(())

@@ -18,6 +18,9 @@ use crate::eventually::{self, eventually};
 /// How long an orderly end may take in `Drop` before the process is killed.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+/// How long what was killed may be there: a busy machine takes its time to let go of memory.
+const GONE: Duration = Duration::from_secs(30);
+
 /// A running server.
 #[derive(Debug)]
 pub struct Process {
@@ -96,7 +99,7 @@ impl Process {
         }
         let top = self.pid();
         kill_process(top, Signal::STOP)?;
-        let stopped = eventually::blocking(GOODBYE, || matches!(state(top), None | Some('T')));
+        let stopped = eventually::blocking(GONE, || matches!(state(top), None | Some('T')));
         let all = with_descendants(top);
         for pid in &all {
             // One that is already gone is what we want.
@@ -105,7 +108,7 @@ impl Process {
         self.child
             .wait()
             .with_context(|| format!("wait for {}", self.name))?;
-        let gone = eventually::blocking(GOODBYE, || all.iter().all(|pid| is_gone(*pid)));
+        let gone = eventually::blocking(GONE, || all.iter().all(|pid| is_gone(*pid)));
         if !(stopped && gone) {
             bail!("{} or a process below it survived SIGKILL", self.name);
         }

@@ -17,6 +17,12 @@ use writefence_admin::server;
 
 use crate::fake::Fake;
 
+/// Nothing that is to come takes longer, on a busy machine.
+const LONG: Duration = Duration::from_secs(30);
+
+/// Who says nothing for this long to garbage says nothing.
+const SILENT: Duration = Duration::from_secs(2);
+
 /// A running server; dropped, it is gone.
 pub(crate) struct Server {
     pub(crate) fake: Fake,
@@ -63,7 +69,7 @@ impl Server {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::new(&self.socket, Duration::from_secs(5))
+        Client::new(&self.socket, LONG)
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
@@ -81,15 +87,14 @@ impl Server {
 
     /// Sends bytes as they are, says that no more follow, and reads what comes back.
     pub(crate) fn garbage(&self, bytes: &[u8]) -> String {
-        self.raw(bytes, |stream| drop(stream.shutdown(Shutdown::Write)))
+        let shut = |stream: &UnixStream| drop(stream.shutdown(Shutdown::Write));
+        self.raw(bytes, SILENT, shut)
     }
 
     /// Reads until the server closes or falls silent.
-    fn raw(&self, bytes: &[u8], then: impl FnOnce(&UnixStream)) -> String {
+    fn raw(&self, bytes: &[u8], silent: Duration, then: impl FnOnce(&UnixStream)) -> String {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(2)))
-            .unwrap();
+        stream.set_read_timeout(Some(silent)).unwrap();
         // The server may close while this is still writing.
         let _ = stream.write_all(bytes);
         then(&stream);
@@ -107,6 +112,7 @@ impl Server {
                 body.len()
             )
             .as_bytes(),
+            LONG,
             |_| {},
         );
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
@@ -145,10 +151,7 @@ impl Ran {
 pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(
-            began.elapsed() < Duration::from_secs(10),
-            "waited in vain: {what}"
-        );
+        assert!(began.elapsed() < LONG, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -372,7 +372,7 @@ async fn a_permit_that_outlives_the_budget_rolls_back() {
     let World { desk, .. } = World::open().await;
     let _permit = desk.group.gate.admit(Lane::Sql).unwrap();
     let ask = SwitchoverRequest {
-        budget_ms: Some(30),
+        budget_ms: Some(500),
         ..to("b")
     };
     verbs::switchover(&desk, call(), ask).await.unwrap();

@@ -180,13 +180,7 @@ impl Daemon {
     /// It can't be run, or doesn't end within two minutes. An exit code is an answer.
     pub async fn ctl(&self, args: &[&str]) -> Result<Answer> {
         let begin = Instant::now();
-        let run = tokio::process::Command::new(self.binaries.join("writefencectl"))
-            .arg("--socket")
-            .arg(self.socket())
-            .arg("--json")
-            .args(args)
-            .kill_on_drop(true)
-            .output();
+        let run = self.command(args).output();
         let output = tokio::time::timeout(VERB, run)
             .await
             .with_context(|| format!("writefencectl {} did not end", args.join(" ")))?
@@ -198,6 +192,36 @@ impl Daemon {
             text: format!("{out}{}", String::from_utf8_lossy(&output.stderr)),
             took: begin.elapsed(),
         })
+    }
+
+    /// Runs `writefencectl` with `args`, by which the daemon is to end as `WRITEFENCE_STOP_AFTER`
+    /// makes it; the tool is not waited for, which takes its time to be sure that nobody answers.
+    ///
+    /// # Errors
+    /// The tool ended first, or neither has after two minutes.
+    pub async fn ctl_to_its_end(&mut self, args: &[&str]) -> Result<ExitStatus> {
+        let run = self.command(args).output();
+        let mut process = self.process.take().context("the daemon does not run")?;
+        tokio::select! {
+            ended = process.wait(VERB) => ended,
+            output = run => {
+                let output = output.context("run writefencectl")?;
+                let out = String::from_utf8_lossy(&output.stdout).into_owned();
+                // It may be quicker than we are to see that the daemon is gone.
+                if output.status.code() != Some(2) {
+                    self.process = Some(process);
+                    bail!("{} ended, and the daemon did not: {out}", args.join(" "));
+                }
+                process.wait(PATIENCE).await
+            }
+        }
+    }
+
+    fn command(&self, args: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(self.binaries.join("writefencectl"));
+        command.arg("--socket").arg(self.socket()).arg("--json");
+        command.args(args).kill_on_drop(true);
+        command
     }
 
     /// The status document of the first group.

@@ -30,6 +30,11 @@ pub struct DaemonOptions {
     pub budget: String,
     /// Login of the daemon's own observer.
     pub observer: String,
+    /// How long a server may be silent before it counts as away. More than the default: the machine
+    /// of the tests is a busy one, and a server that is gone says so at once there.
+    pub silence: String,
+    /// How long a fence waits for requests before it fences their SQL.
+    pub http_deadline: String,
     /// The driver's section.
     pub driver: String,
     /// The HTTP listener, if there is one.
@@ -105,6 +110,8 @@ impl DaemonOptions {
             deadline: "8s".to_owned(),
             budget: "15s".to_owned(),
             observer: SUPERUSER.to_owned(),
+            silence: "10s".to_owned(),
+            http_deadline: "5s".to_owned(),
             driver: "kind = \"postgres\"".to_owned(),
             front: None,
             group: None,
@@ -112,6 +119,15 @@ impl DaemonOptions {
             listen: "auth = \"trust\"".to_owned(),
             extra: String::new(),
         }
+    }
+
+    /// Times that are not over on a machine which stands still for seconds: for tests that nothing
+    /// ends by.
+    pub fn be_patient(&mut self) {
+        "10s".clone_into(&mut self.grace);
+        "20s".clone_into(&mut self.deadline);
+        "40s".clone_into(&mut self.budget);
+        "60s".clone_into(&mut self.hold);
     }
 
     /// The file's text.
@@ -127,6 +143,8 @@ impl DaemonOptions {
             deadline,
             budget,
             observer,
+            silence,
+            http_deadline,
             driver,
             region,
             listen,
@@ -155,7 +173,7 @@ impl DaemonOptions {
             format!(
                 "{regions}\n[[group.main.listen]]\nkind = \"postgres\"\n\
                  address = \"127.0.0.1:{port}\"\n{listen}\n\n{front}\n\
-                 [group.main.observer]\nuser = \"{observer}\"\n"
+                 [group.main.observer]\nuser = \"{observer}\"\ntimeout = \"{silence}\"\n"
             )
         });
         format!(
@@ -174,6 +192,7 @@ answer = "{answer}"
 begin = "{begin}"
 scope = "{scope}"
 hold = "{hold}"
+http_deadline = "{http_deadline}"
 [group.main.drain]
 grace = "{grace}"
 deadline = "{deadline}"

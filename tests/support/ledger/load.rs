@@ -16,8 +16,9 @@ use super::session::{Endpoint, Who};
 use super::shape::Shape;
 use crate::eventually::until;
 
-/// What a client that is asked to stop may take for the answer it is waiting for.
-const LAST_ANSWER: Duration = Duration::from_secs(4);
+/// What a client that is asked to stop may take for the answer it is waiting for: beyond whatever
+/// holds a write, so that only one that never comes is missing.
+const LAST_ANSWER: Duration = Duration::from_secs(30);
 
 /// How many clients there are and how they behave.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use super::{Script, Step};
 use crate::eventually::pause;
 
 /// No answer of a script takes this long; what is missing by then does not come.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Long enough that the peer has read the first part of a write before the second is there.
 const BETWEEN: Duration = Duration::from_micros(300);
