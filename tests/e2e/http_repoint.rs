@@ -1,10 +1,13 @@
 //! A switchover as HTTP clients see it: the same connection, the other region, nothing old reused.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
 use writefence_tests::eventually::{pause, until};
 use writefence_tests::http::{Raw, Upstream, send};
 use writefence_tests::postgres::Options;
@@ -65,7 +68,7 @@ async fn a_held_write_runs_on_the_new_region_over_the_same_connection() -> Resul
     ] {
         daemon.ctl(step).await?.ok()?;
     }
-    let reply = tokio::time::timeout(2 * SOON, client.reply()).await??;
+    let reply = timeout(2 * SOON, client.reply()).await??;
     assert_eq!(reply.status, 200);
     assert_eq!(reply.json()["server"], "b");
     let epoch = daemon.status().await?["epoch"].clone();
@@ -82,7 +85,7 @@ async fn a_held_write_runs_on_the_new_region_over_the_same_connection() -> Resul
         }
         Ok(())
     };
-    tokio::time::timeout(SOON, ended).await??;
+    timeout(SOON, ended).await??;
     until("the old region to be left", SOON, async || {
         Ok(old.open() == 0)
     })
@@ -136,6 +139,29 @@ async fn connections_that_rested_long_or_are_of_another_epoch_carry_no_write() -
     assert_ne!(ask("POST").await?, second);
     until("what is of older epochs to be closed", SOON, async || {
         Ok(alone.server.open() <= 1)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_read_goes_elsewhere_where_its_server_says_nothing_at_all() -> Result<()> {
+    let a = Cluster::create("a", &Options::default()).await?;
+    let b = a.standby("b").await?;
+    // It takes connections, and no handshake ends.
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let at = silent.local_addr()?.port();
+    let other = Upstream::start("b").await?;
+    let mut options = DaemonOptions::new(&[&a, &b]);
+    let mut front = HttpOptions::new(&[at, other.port()])?;
+    front.regions[0] = format!("http = \"https://127.0.0.1:{at}\"\n");
+    options.front = Some(front);
+    options.extra = "[limits]\nlogin_timeout = \"60s\"".to_owned();
+    let daemon = Daemon::start(options).await?;
+    daemon.wait_open().await?;
+    // Long before a connection would be given up.
+    until("a read to go to the other region", 2 * SOON, async || {
+        let get = send(http_port(&daemon), "GET", "/orders", "", "");
+        Ok(timeout(SOON / 3, get).await??.json()["server"] == "b")
     })
     .await
 }

@@ -135,6 +135,21 @@ async fn a_websocket_server_that_takes_nothing_keeps_no_fence_waiting() -> Resul
 }
 
 #[tokio::test]
+async fn a_websocket_has_no_deadline() -> Result<()> {
+    let sockets = Sockets::start(true).await?;
+    let (daemon, port) = before(sockets.port, "", "write_deadline = \"300ms\"").await?;
+    let mut client = connected(port).await?;
+    // Its deadline, and what an answer gets beyond it.
+    pause(Duration::from_millis(1500)).await;
+    until_count(&daemon, "executing", 1).await?;
+    client.send(BEGUN).await?;
+    until("the beginning to arrive", SOON, async || {
+        Ok(sockets.got() == BEGUN)
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_websocket_that_begins_with_a_body_smuggles_nothing() -> Result<()> {
     let alone = Alone::start("websocket = \"keep\"").await?;
     let inner = "POST /smuggled HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";

@@ -26,6 +26,7 @@ mod groups;
 mod hardship;
 mod hooks;
 mod http_bodies;
+mod http_ends;
 mod http_fence;
 mod http_frames;
 mod http_hints;

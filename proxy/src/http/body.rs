@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
@@ -55,9 +55,14 @@ impl UpBody {
         self
     }
 
-    /// Nothing of it is to come any more, so it can be sent again.
-    pub(super) fn is_whole(&self) -> bool {
-        self.rest.is_none()
+    /// The same once more, if nothing of it is to come any more. Its bytes are shared.
+    pub(super) fn copy(&self) -> Option<Self> {
+        let copy = || Self {
+            first: self.first.clone(),
+            rest: None,
+            trailers: self.trailers.clone(),
+        };
+        self.rest.is_none().then(copy)
     }
 }
 
@@ -97,11 +102,43 @@ impl Body for UpBody {
     }
 }
 
-/// The next frame of an answer.
-pub(super) async fn next_frame(
-    body: &mut hyper::body::Incoming,
-) -> Option<Result<Frame<Bytes>, hyper::Error>> {
-    body.frame().await
+/// Why there is no more of an answer before its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error(transparent)]
+    Connection(#[from] hyper::Error),
+    #[error("its stream was reset before the end of its answer")]
+    Reset,
+}
+
+/// An answer's body as it comes.
+pub(super) struct DownBody {
+    inner: hyper::body::Incoming,
+    is_http2: bool,
+}
+
+impl DownBody {
+    pub(super) fn new(version: Version, inner: hyper::body::Incoming) -> Self {
+        Self {
+            inner,
+            is_http2: version == Version::HTTP_2,
+        }
+    }
+
+    /// Nothing is to come any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    /// The next frame; `None` behind the last. Safe to drop.
+    pub(super) async fn next(&mut self) -> Option<Result<Frame<Bytes>, Broken>> {
+        match self.inner.frame().await {
+            Some(frame) => Some(frame.map_err(Broken::from)),
+            // hyper takes a reset with NO_ERROR for an end. It is none unless the end had come.
+            None if self.is_http2 && !self.is_over() => Some(Err(Broken::Reset)),
+            None => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +151,7 @@ mod tests {
         let mut body = UpBody::new(VecDeque::from([Bytes::from("a")]), Some(rx));
         tx.try_send(Piece::Data(Bytes::from("b"))).unwrap();
         drop(tx);
-        assert!(!body.is_whole());
+        assert!(body.copy().is_none());
         for part in ["a", "b"] {
             let frame = body.frame().await.unwrap().unwrap();
             assert_eq!(frame.into_data().unwrap(), part);

@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::body::{Piece, UpBody, next_frame};
+use super::body::{DownBody, Piece, UpBody};
 use super::debt::Debt;
 use super::pool::{Aim, Lease, Need, Pool};
 use super::tunnel::{self, Closing};
@@ -130,7 +130,7 @@ pub(super) async fn read(order: Order) {
 }
 
 /// Carries a write.
-pub(super) async fn write(order: Order, mut debt: Debt, deadline: Option<Instant>) {
+pub(super) async fn write(order: Order, mut debt: Debt, deadline: Instant) {
     let (events, group, pool) = (
         order.events.clone(),
         order.group.clone(),
@@ -193,19 +193,11 @@ pub(super) async fn write(order: Order, mut debt: Debt, deadline: Option<Instant
 }
 
 /// Waits until a write is to be waited for no longer, and says why.
-async fn called_off(
-    request: &requests::Request,
-    deadline: Option<Instant>,
-    hurry: &Hurry,
-) -> &'static str {
+async fn called_off(request: &requests::Request, deadline: Instant, hurry: &Hurry) -> &'static str {
     let late = async {
-        match deadline {
-            Some(deadline) => sleep_until(deadline).await,
-            None => std::future::pending().await,
-        }
-        if hurry.is_events() {
-            std::future::pending().await
-        }
+        sleep_until(deadline).await;
+        // What has no end of its own goes on for as long as somebody is there for it.
+        hurry.has_an_end().await;
     };
     tokio::select! {
         () = request.given_up() => "it was given up",
@@ -260,6 +252,7 @@ async fn carry(
                 "the server switched protocols unasked".to_owned(),
             ));
         };
+        hurry.set_endless(true);
         let upgraded = hyper::upgrade::on(&mut answer);
         let head = Box::new(answer.into_parts().0);
         let _ = events.send(Event::Head(head, false)).await;
@@ -305,12 +298,12 @@ async fn relay(
     events: &mpsc::Sender<Event>,
     read_timeout: Duration,
 ) -> Result<(), Trouble> {
-    use hyper::body::Body;
-    let (head, mut body) = answer.into_parts();
+    let (head, body) = answer.into_parts();
+    let mut body = DownBody::new(head.version, body);
     let tell = async |event| events.send(event).await.map_err(|_| Trouble::Left);
-    tell(Event::Head(Box::new(head), body.is_end_stream())).await?;
+    tell(Event::Head(Box::new(head), body.is_over())).await?;
     loop {
-        let frame = timeout(read_timeout, next_frame(&mut body))
+        let frame = timeout(read_timeout, body.next())
             .await
             .map_err(|_| Trouble::Lost("no more of the answer in time".to_owned()))?;
         let frame = match frame {

@@ -4,12 +4,14 @@
 //! its first byte comes and let go of with its answer. Connections are counted against the
 //! listener's limit, and every wait has an end.
 
+mod haste;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::Front;
 use super::figures::Fate;
@@ -20,6 +22,7 @@ use super::socket::Socket;
 use crate::gate::{Lane, Phase};
 use crate::shutdown::Shutdown;
 use crate::tls::Stream;
+use haste::Haste;
 
 /// After an error of accept (out of file descriptors, mostly) the loop waits this long, so that it
 /// neither spins nor gives up.
@@ -31,12 +34,10 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long an HTTP/2 client without a request has to close its connection once it was asked to.
 const PARTING: Duration = Duration::from_secs(2);
 
-/// Requests of an HTTP/2 connection that a client may cancel in any case within that time.
-const CANCELS: usize = 200;
-const CANCELS_WITHIN: Duration = Duration::from_secs(10);
-
-/// Between two looks at a preface that comes in pieces.
+/// Between the first two looks at a preface that comes in pieces, and between the last. Looking costs
+/// more than sending nothing does, so the pauses grow.
 const PREFACE_PIECE: Duration = Duration::from_millis(2);
+const PREFACE_PIECE_MOST: Duration = Duration::from_millis(200);
 
 /// Whether the group opens is decided in milliseconds where its servers answer; connections wait
 /// that long in the socket's queue, so that no first write is refused for being early.
@@ -145,6 +146,7 @@ async fn greet(front: &Front, stream: TcpStream) -> Option<(Socket, bool)> {
 /// Whether the client begins as HTTP/2 clients with prior knowledge do.
 async fn knows_http2(stream: &TcpStream) -> Option<bool> {
     let mut seen = [0; PREFACE.len()];
+    let mut pause = PREFACE_PIECE;
     loop {
         let n = stream.peek(&mut seen).await.ok()?;
         if n == 0 {
@@ -156,7 +158,8 @@ async fn knows_http2(stream: &TcpStream) -> Option<bool> {
         if n == PREFACE.len() {
             return Some(true);
         }
-        sleep(PREFACE_PIECE).await;
+        sleep(pause).await;
+        pause = (pause * 2).min(PREFACE_PIECE_MOST);
     }
 }
 
@@ -287,39 +290,5 @@ async fn http2(
             request::serve(&front, down, &peer).await;
             drop(place);
         });
-    }
-}
-
-/// How a client asks and leaves. Each request costs its server more than its client, the more so if
-/// the client does not wait for the answer ("rapid reset"). People and browsers cancel too, but not
-/// most of the time, nor so often.
-struct Haste {
-    since: Instant,
-    taken: usize,
-    gone_before: usize,
-}
-
-impl Default for Haste {
-    fn default() -> Self {
-        Self {
-            since: Instant::now(),
-            taken: 0,
-            gone_before: 0,
-        }
-    }
-}
-
-impl Haste {
-    /// Counts a request in; `gone` is how many clients have left so far.
-    fn is_too_much(&mut self, gone: usize) -> bool {
-        if self.since.elapsed() > CANCELS_WITHIN {
-            *self = Self {
-                gone_before: gone,
-                ..Self::default()
-            };
-        }
-        self.taken += 1;
-        let gone = gone - self.gone_before;
-        gone > CANCELS && gone * 2 > self.taken
     }
 }

@@ -210,6 +210,8 @@ impl Serving<'_> {
     }
 
     async fn read(&mut self, target: &Uri, manner: Manner, upgrade: bool) -> Result<bool, Gone> {
+        // Before the aim: a move in between is then seen.
+        let serial = self.front.group.targets.serial();
         let Some(aim) = self.front.aim() else {
             return self.refuse(Why::Unreachable).await;
         };
@@ -220,7 +222,7 @@ impl Serving<'_> {
         }
         let closing = match (upgrade, manner.websocket, manner.sse) {
             (true, Streams::Keep, _) | (false, _, Streams::Keep) => Closing::Never,
-            (true, _, _) | (false, _, _) => Closing::AtRepoint(self.front.group.targets.serial()),
+            (true, _, _) | (false, _, _) => Closing::AtRepoint(serial),
         };
         let elsewhere = self.front.elsewhere(aim.epoch);
         let (order, wires) = self.order(target, aim, closing, upgrade)?;
@@ -273,12 +275,16 @@ impl Serving<'_> {
             ..order
         };
         let request = debt.request().share();
-        let deadline = (!upgrade).then_some(deadline);
         self.front
             .tasks
             .spawn(exchange::write(order, debt, deadline));
         let ends = (!upgrade && fenced_events).then_some(Closing::AtFence);
-        self.relay(wires, Some(request), ends).await
+        let relayed = self.relay(wires, Some(Arc::clone(&request)), ends).await;
+        if relayed.is_err() {
+            // However it is noticed that its client has left.
+            request.set_state(RequestState::Orphaned);
+        }
+        relayed
     }
 
     /// Pauses in a gRPC stream are no fault of its client's.

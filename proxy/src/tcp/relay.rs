@@ -25,6 +25,10 @@ const BUFFER: usize = 8 * 1024;
 /// it does is unknown then; a connection kept for ever would be a leak.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// How long a client gets behind a fence, or a stop, to take a part of what the server has answered.
+/// One that takes nothing is let go, so that the server's own end can be seen.
+const SLOW: Duration = Duration::from_secs(3);
+
 /// How long connections get to end when the daemon stops, within what the daemon itself has.
 const REST: Duration = Duration::from_secs(5);
 
@@ -99,6 +103,11 @@ pub(super) struct Relay<'f> {
     unanswered: bool,
     /// When the connection is given up.
     until: Option<Instant>,
+    /// The connection is to end, so its client is not waited for.
+    ending: bool,
+    stopping: bool,
+    /// When the client last took something, or had nothing to take.
+    took: Instant,
 }
 
 /// What happened.
@@ -111,6 +120,7 @@ enum Event {
     Stop,
     GivenUp,
     Late,
+    Deaf,
 }
 
 /// What came of moving bytes.
@@ -150,6 +160,9 @@ impl<'f> Relay<'f> {
             client_there: true,
             unanswered: false,
             until: None,
+            ending: false,
+            stopping: false,
+            took: Instant::now(),
         }
     }
 
@@ -165,7 +178,6 @@ impl<'f> Relay<'f> {
         // Before the look: a fence in between then either shows or wakes.
         let mut watch = self.front.group.gate.watch();
         self.look();
-        let mut stopping = false;
         loop {
             if !self.taking && self.up.is_empty() && !self.shut {
                 self.shut = true;
@@ -181,9 +193,12 @@ impl<'f> Relay<'f> {
                 _ = server.readable(), if self.down.is_empty() => Event::FromServer,
                 _ = client.writable(), if !self.down.is_empty() => Event::ToClient,
                 () = watch.changed() => Event::Gate,
-                () = stop.stopping(), if !stopping => Event::Stop,
+                () = stop.stopping(), if !self.stopping => Event::Stop,
                 () = self.entry.given_up() => Event::GivenUp,
                 () = sleep_until(until), if self.until.is_some() => Event::Late,
+                () = sleep_until(self.took + SLOW), if self.ending && !self.down.is_empty() => {
+                    Event::Deaf
+                }
             };
             match event {
                 Event::FromClient => match self.up.fill(&client) {
@@ -203,15 +218,16 @@ impl<'f> Relay<'f> {
                     Moved::Broken => return Ending::Broken,
                 },
                 Event::ToClient => match self.down.empty(&client) {
-                    Moved::Some => {}
+                    Moved::Some => self.took = Instant::now(),
                     Moved::End | Moved::Broken => self.client_left(),
                 },
                 Event::Gate => self.look(),
                 Event::Stop => {
-                    stopping = true;
-                    self.no_more();
+                    self.stopping = true;
+                    self.end();
                     self.until = Some(Instant::now() + REST);
                 }
+                Event::Deaf => self.client_left(),
                 Event::GivenUp | Event::Late => return Ending::GivenUp,
             }
         }
@@ -219,9 +235,17 @@ impl<'f> Relay<'f> {
 
     fn answered(&mut self) {
         self.unanswered = false;
+        self.took = Instant::now();
         if !self.client_there {
             self.down.clear();
             // It is at work still, so it is not given up for its silence.
+            self.bear_silence();
+        }
+    }
+
+    /// From now on, unless the daemon has its own end for it.
+    fn bear_silence(&mut self) {
+        if !self.stopping {
             self.until = Some(Instant::now() + SILENCE);
         }
     }
@@ -230,7 +254,14 @@ impl<'f> Relay<'f> {
     fn look(&mut self) {
         let fenced = self.front.group.gate.look(Lane::Sql).phase != Phase::Open;
         if fenced && self.front.old == OldConnections::Close {
-            self.no_more();
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        self.no_more();
+        if !std::mem::replace(&mut self.ending, true) {
+            self.took = Instant::now();
         }
     }
 
@@ -244,7 +275,7 @@ impl<'f> Relay<'f> {
         self.client_there = false;
         self.down.clear();
         self.entry.set_state(RequestState::Orphaned);
-        self.until = Some(Instant::now() + SILENCE);
+        self.bear_silence();
     }
 }
 

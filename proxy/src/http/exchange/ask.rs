@@ -14,6 +14,10 @@ use crate::http::body::UpBody;
 use crate::http::debt::Debt;
 use crate::http::pool::{Aim, Lease, Need, Pool, Reuse, Unanswered, Wish};
 
+/// How long a connection may take to open while another region could serve the read. One that is away
+/// often does not even refuse.
+const AWAY: Duration = Duration::from_secs(2);
+
 /// Connections tried before a request that was sent nowhere is refused.
 const TRIES: usize = 3;
 
@@ -38,7 +42,13 @@ pub(super) async fn answer(
             reuse,
             writes: is_write,
         };
-        let mut lease = match pool.lease(&aim, wish).await {
+        let opened = async {
+            match elsewhere.is_some() {
+                true => timeout(AWAY, pool.lease(&aim, wish)).await?,
+                false => pool.lease(&aim, wish).await,
+            }
+        };
+        let mut lease = match opened.await {
             Ok(lease) => lease,
             Err(error) => {
                 why = format!("cannot connect to region {}: {error}", aim.origin.region);
@@ -49,7 +59,7 @@ pub(super) async fn answer(
                 continue;
             }
         };
-        let again = again(&request, &lease, is_write);
+        let again = again(&request, is_write);
         if let Some(debt) = debt.as_deref_mut() {
             if !debt.is_valid() {
                 return Err(Trouble::Unsent("its permit ran out".to_owned()));
@@ -75,6 +85,10 @@ pub(super) async fn answer(
                 }
                 return Err(Trouble::Unsent(reason));
             }
+            // A connection that had rested may turn out to be dead.
+            Ok(Err(Unanswered::Lost(reason))) if !lease.is_reused() => {
+                return Err(Trouble::Lost(reason));
+            }
             Ok(Err(Unanswered::Lost(reason) | Unanswered::Refused(reason))) => match again {
                 Some(copy) => (request, why) = (copy, reason),
                 None => return Err(Trouble::Lost(reason)),
@@ -86,14 +100,12 @@ pub(super) async fn answer(
     Err(Trouble::Unsent(why))
 }
 
-/// A read without a body may be sent again when a connection that had rested turns out to be dead.
-fn again(request: &Request<UpBody>, lease: &Lease, is_write: bool) -> Option<Request<UpBody>> {
-    use hyper::body::Body;
-    let whole = request.body().is_whole() && request.body().is_end_stream();
-    if is_write || !lease.is_reused() || !whole {
+/// A read may be sent again if all of it is here.
+fn again(request: &Request<UpBody>, is_write: bool) -> Option<Request<UpBody>> {
+    if is_write {
         return None;
     }
-    let mut copy = Request::new(UpBody::default());
+    let mut copy = Request::new(request.body().copy()?);
     request.method().clone_into(copy.method_mut());
     request.uri().clone_into(copy.uri_mut());
     *copy.version_mut() = request.version();

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::Response;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Frame, Incoming};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 
 use super::{Event, Trouble};
-use crate::http::body::next_frame;
+use crate::http::body::DownBody;
 
 /// What is kept of an answer, behind a fence, for a client that is slower than its server.
 const KEPT: usize = 256 << 10;
@@ -70,7 +70,7 @@ impl Kept {
 #[derive(Default)]
 pub(super) struct Hurry {
     answered: AtomicBool,
-    events: AtomicBool,
+    endless: AtomicBool,
     over: AtomicBool,
     told: Notify,
 }
@@ -81,9 +81,17 @@ impl Hurry {
         self.answered.load(Ordering::SeqCst)
     }
 
-    /// Whether it is a stream of events, which ends with a fence and has no deadline.
-    pub(super) fn is_events(&self) -> bool {
-        self.events.load(Ordering::SeqCst)
+    /// Whether it is a tunnel, or a stream of events to a client that is there: these have no
+    /// deadline.
+    pub(super) fn set_endless(&self, endless: bool) {
+        if self.endless.swap(endless, Ordering::SeqCst) != endless {
+            self.told.notify_waiters();
+        }
+    }
+
+    /// Waits while that is so.
+    pub(super) async fn has_an_end(&self) {
+        self.until(|| !self.endless.load(Ordering::SeqCst)).await;
     }
 
     /// The client is not waited for any more.
@@ -98,9 +106,13 @@ impl Hurry {
     }
 
     async fn over(&self) {
+        self.until(|| self.is_over()).await;
+    }
+
+    async fn until(&self, is_so: impl Fn() -> bool) {
         loop {
             let told = self.told.notified();
-            if self.is_over() {
+            if is_so() {
                 return;
             }
             told.await;
@@ -116,12 +128,12 @@ pub(super) async fn hear_out(
     ends_at_fence: bool,
     fenced: impl Future<Output = ()>,
 ) -> Result<Kept, Trouble> {
-    let (head, mut body) = answer.into_parts();
+    let (head, body) = answer.into_parts();
+    let mut body = DownBody::new(head.version, body);
     hurry.answered.store(true, Ordering::SeqCst);
     let is_events = ends_at_fence && super::is_events(&head.headers);
-    hurry.events.store(is_events, Ordering::SeqCst);
     let mut kept = Kept::default();
-    kept.push(Event::Head(Box::new(head), body.is_end_stream()));
+    kept.push(Event::Head(Box::new(head), body.is_over()));
     let (mut listens, mut is_fenced) = (true, false);
     let farewell = async {
         fenced.await;
@@ -130,6 +142,9 @@ pub(super) async fn hear_out(
     let cut_off = sleep(Duration::MAX);
     tokio::pin!(cut_off);
     loop {
+        // Nothing tells a server of events that nobody takes them any more; behind the fence they
+        // have their own end.
+        hurry.set_endless(is_events && (listens || is_fenced));
         let wants_more = kept.is_empty() || (is_fenced && !kept.is_full());
         // Every arm may be dropped: nothing is lost of a frame or a place that was not taken, and the
         // others only wait. In this order, so that nobody enrols at the gate for a quick client.
@@ -143,7 +158,11 @@ pub(super) async fn hear_out(
                     kept.clear();
                 }
             },
-            frame = next_frame(&mut body), if wants_more => match frame {
+            () = to.closed(), if is_events && listens => {
+                listens = false;
+                kept.clear();
+            }
+            frame = body.next(), if wants_more => match frame {
                 None => return Ok(kept),
                 Some(Err(error)) => return Err(Trouble::Lost(crate::error::chain(&error))),
                 Some(Ok(frame)) if listens => kept.push_frame(frame),

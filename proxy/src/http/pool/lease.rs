@@ -115,12 +115,15 @@ impl Lease {
     }
 }
 
-/// Whether an HTTP/2 server said of this request that it did nothing about it (RFC 9113 8.7).
+/// Whether an HTTP/2 server said of this request that it did nothing about it (RFC 9113 8.7): by its
+/// code, or by a goodbye that names an earlier stream as the last that it looked at. Later ones are all
+/// that h2 tells of a goodbye: the others go on.
 fn is_refusal(error: &hyper::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(one) = source {
         if let Some(error) = one.downcast_ref::<h2::Error>() {
-            return error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (error.is_go_away() || refused);
         }
         source = one.source();
     }

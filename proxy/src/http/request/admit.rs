@@ -47,13 +47,14 @@ impl Serving<'_> {
                 NotAdmitted::Refused(why) => Barred::Refused(why),
                 NotAdmitted::Left => Barred::Early(Early::Gone),
             })?;
+            // Also where a stream is not waited for: a fence may have fallen before it was told.
+            if self.down.awaits_continue() {
+                self.down.go_on().await?;
+            }
             if upgrade || self.is_ahead() {
                 return Ok(permit);
             }
             entry.set_state(RequestState::Executing);
-            if self.down.awaits_continue() {
-                self.down.go_on().await?;
-            }
             // Both arms may be dropped: what was read is kept, and the other only looks.
             tokio::select! {
                 gathered = self.gather_ahead() => return gathered.map(|()| permit).map_err(Barred::Early),

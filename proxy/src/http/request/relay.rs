@@ -78,6 +78,10 @@ impl Serving<'_> {
                         }
                         to_server = None;
                     }
+                    Input::Left if is_events && ends.is_some() => {
+                        self.leave(write.as_deref(), true)?;
+                        return Err(Gone);
+                    }
                     Input::Left => self.leave(write.as_deref(), upgraded)?,
                     Input::Broken => {
                         // What it had sent so far goes no further; the exchange sees the cut.
